@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     serve::{Server, signals::Signals},
     telemetry, wiring,
 };
+use working::Working;
 
 mod adopt_store;
 mod audit;
@@ -27,6 +29,7 @@ mod generate;
 mod restore;
 mod sweep;
 mod usage;
+mod working;
 
 /// Threads that drive connections to the database and run short storage tasks.
 const IO_WORKERS: usize = 2;
@@ -49,9 +52,9 @@ enum Command {
     /// Run a node with sample content, and print commands to try it
     Demo(demo::DemoArgs),
     /// Migrate the database's schema to this version
-    Migrate(Settings),
+    Migrate(Reported),
     /// Compare every quota window with its usage rows and leases
-    Audit(Settings),
+    Audit(Reported),
     /// Write a consistent copy of the database to a file while the node runs, with a list of its content beside it
     Backup(backup::BackupArgs),
     /// Replace the database with a copy that `penstock backup` has written, while no node runs
@@ -68,7 +71,7 @@ enum Command {
     /// Confirm that the database's clock is right, after it leapt or all instances were stopped for long
     ConfirmClock(Settings),
     /// Show the configuration in force, and whether each dependency answers
-    Check(Settings),
+    Check(Reported),
     /// Print a script that completes this command line in a shell
     Completions(generate::CompletionsArgs),
     /// Print the manual page, or write the pages of all commands
@@ -95,6 +98,17 @@ pub(crate) struct Settings {
     /// A configuration file in TOML [env: PENSTOCK_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// A command whose result scripts read too.
+#[derive(Debug, Args)]
+struct Reported {
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Settings {
@@ -130,21 +144,13 @@ impl Cli {
                 drop(folder);
                 ended
             }
-            Command::Migrate(settings) => {
+            Command::Migrate(Reported { json, settings }) => {
                 let config = settings.load()?;
-                with_io(&config, async |io| {
-                    std::fs::create_dir_all(&config.data.dir)
-                        .with_context(|| format!("cannot make the data folder {}", config.data.dir.display()))?;
-                    let applied = wiring::migrate(&config, &io).await?;
-                    print(&match applied {
-                        0 => "the schema is up to date".to_owned(),
-                        count => format!("{count} migrations applied"),
-                    })
-                })
+                with_io(&config, async |io| migrate(&config, &io, json).await)
             }
-            Command::Audit(settings) => {
+            Command::Audit(Reported { json, settings }) => {
                 let config = settings.load()?;
-                with_io(&config, async |io| audit::run(&config, &io).await)
+                with_io(&config, async |io| audit::run(&config, &io, json).await)
             }
             Command::Backup(args) => {
                 let config = args.settings.load()?;
@@ -182,12 +188,27 @@ impl Cli {
             Command::Man(args) => generate::man(&args),
             Command::ConfigSchema => generate::config_schema(),
             Command::Openapi => generate::openapi(),
-            Command::Check(settings) => {
+            Command::Check(Reported { json, settings }) => {
                 let config = settings.load()?;
-                with_io(&config, async |io| check::run(&config, &io).await)
+                with_io(&config, async |io| check::run(&config, &io, json).await)
             }
         }
     }
+}
+
+async fn migrate(config: &Config, io: &Handle, json: bool) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(&config.data.dir)
+        .with_context(|| format!("cannot make the data folder {}", config.data.dir.display()))?;
+    let working = Working::at("migrating the schema");
+    let applied = wiring::migrate(config, io).await?;
+    drop(working);
+    if json {
+        return print(&json!({ "applied": applied }).to_string());
+    }
+    print(&match applied {
+        0 => "the schema is up to date".to_owned(),
+        count => format!("{count} migrations applied"),
+    })
 }
 
 async fn serve(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {

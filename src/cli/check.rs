@@ -17,6 +17,7 @@ use penstock_actors::{
     ports::{Mark, PortResult, StoreMarks},
     storage::store_guard::{StoreGuard, StoreStanding},
 };
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::print;
@@ -39,27 +40,33 @@ enum CheckResult {
     Fault(String),
 }
 
-pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
-    print(&config.masked())?;
+/// As JSON, the result has the dependencies alone.
+pub(super) async fn run(config: &Config, io: &Handle, json: bool) -> anyhow::Result<ExitCode> {
+    if !json {
+        print(&config.masked())?;
+    }
     let metrics = Metrics::new()?;
     let with_storage = async {
         let (told, found) = database(config, &metrics, io).await;
         (told, ("storage".to_owned(), storage(config, &metrics, io, found).await))
     };
     let ((database, storage), shared) = join(with_storage, shared_state(config, &metrics, io)).await;
-    let mut code = ExitCode::SUCCESS;
-    for (name, answer) in database.into_iter().chain([storage, shared]).chain(certificate(config)) {
-        let said = match answer {
-            CheckResult::Ok => "ok".to_owned(),
-            CheckResult::NotThereYet => "not there yet; `penstock serve` makes it".to_owned(),
-            CheckResult::Fault(why) => {
-                code = ExitCode::FAILURE;
-                why
-            }
-        };
-        print(&format!("{name}: {said}"))?;
+    let checked: Vec<_> = database.into_iter().chain([storage, shared]).chain(certificate(config)).collect();
+    let is_well = checked.iter().all(|(_, answer)| !matches!(answer, CheckResult::Fault(_)));
+    if json {
+        let told: Vec<_> = checked.iter().map(|(name, answer)| answer.told(name)).collect();
+        print(&json!({ "ok": is_well, "dependencies": told }).to_string())?;
+    } else {
+        for (name, answer) in checked {
+            let said = match answer {
+                CheckResult::Ok => "ok".to_owned(),
+                CheckResult::NotThereYet => "not there yet; `penstock serve` makes it".to_owned(),
+                CheckResult::Fault(why) => why,
+            };
+            print(&format!("{name}: {said}"))?;
+        }
     }
-    Ok(code)
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The state of the database, to which stores may belong.
@@ -202,6 +209,15 @@ async fn answers<E: Display>(ping: impl Future<Output = Result<(), E>>) -> Check
 }
 
 impl CheckResult {
+    fn told(&self, name: &str) -> Value {
+        let (state, reason) = match self {
+            Self::Ok => ("ok", None),
+            Self::NotThereYet => ("new", None),
+            Self::Fault(why) => ("fault", Some(why)),
+        };
+        json!({ "name": name, "state": state, "reason": reason })
+    }
+
     fn of<E: Display>(ping: Result<(), E>) -> Self {
         match ping {
             Ok(()) => Self::Ok,

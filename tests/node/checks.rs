@@ -2,9 +2,10 @@
 
 use std::process::Output;
 
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::node::{On, TestNode};
+use crate::node::{On, TestNode, sample};
 
 /// Nothing listens there.
 const AWAY: &str = "127.0.0.1:1";
@@ -82,5 +83,31 @@ async fn a_dependency_that_is_down_hides_no_other() {
     assert_eq!(said[1], "storage: ok");
     assert_eq!(output.status.code(), Some(1));
     node.set_env("DATABASE_URL", &url);
+    node.finish().await;
+}
+
+/// Scripts read what operators read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_for_operators_tell_their_results_as_json_too() {
+    let mut node = TestNode::start(On::Sqlite).await;
+    let bytes = sample(3, 10_000);
+    let paid = node.paid(&bytes, "standard").await;
+    assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap(), bytes);
+    let lines = async |arguments: &[&str], code: i32| {
+        let output = node.run(arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>()
+    };
+    assert_eq!(lines(&["migrate", "--json"], 0).await, [json!({ "applied": 0 })]);
+    let swept = lines(&["sweep", "--dry-run", "--json"], 0).await;
+    assert_eq!(swept, [json!({ "temporaryFiles": 0, "temporaryBytes": 0, "orphans": 0, "uploadsRefused": 0 })]);
+    let audited = lines(&["audit", "--json"], 0).await;
+    assert!(audited[0]["compared"]["windows"].as_u64().is_some_and(|windows| windows > 0), "{audited:?}");
+    assert_eq!(audited[0]["compared"]["differences"], 0);
+    assert!(audited.iter().any(|line| line["instances"]["alive"] == 1), "{audited:?}");
+    let checked = lines(&["check", "--json"], 0).await;
+    assert_eq!(checked[0]["ok"], true);
+    assert_eq!(checked[0]["dependencies"][0], json!({ "name": "database", "state": "ok", "reason": null }));
     node.finish().await;
 }

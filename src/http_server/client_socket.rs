@@ -132,6 +132,8 @@ pub struct ClientSocket {
     allowance: usize,
     /// While a head is due: until when.
     head_deadline: Option<Pin<Box<Sleep>>>,
+    /// The time for a head was found to be over, and what had arrived until then is read.
+    reads_last: bool,
     /// Bytes that were taken for the client.
     taken: u64,
     /// Since the kernel accepted no more bytes, or its client last took enough.
@@ -222,6 +224,7 @@ impl ClientSocket {
             terms: settings.terms,
             refusal: None,
             head_deadline: None,
+            reads_last: false,
             taken: 0,
             pace: None,
             turnstile: Rc::clone(&settings.turnstile),
@@ -423,10 +426,16 @@ impl ClientSocket {
             StatusCode::BAD_REQUEST
         } else if !is_due {
             self.head_deadline = None;
+            self.reads_last = false;
             return false;
         } else {
             let deadline = self.head_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
             if deadline.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            // If the whole process stood still, the head may have arrived in time and wait in the kernel.
+            if !std::mem::replace(&mut self.reads_last, true) {
+                cx.waker().wake_by_ref();
                 return false;
             }
             StatusCode::REQUEST_TIMEOUT

@@ -4,6 +4,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures::future::join_all;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -191,5 +195,22 @@ async fn a_connection_without_a_next_request_is_closed_without_a_word() {
     let mut rest = Vec::new();
     timeout(PATIENCE, connection.read_to_end(&mut rest)).await.expect("it is closed").unwrap();
     assert_eq!(rest, b"", "a client that has asked for nothing gets no answer");
+    node.finish().await;
+}
+
+/// The process is stopped for longer than a head may take, as on a machine that is suspended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_came_while_the_node_stood_still_is_answered() {
+    let mut node = impatient().await;
+    let mut connection = connect(&node).await;
+    eventually("the node has the connection", async || node.metric("penstock_http_connections", "").await >= 2.0).await;
+    let pid = Pid::from_raw(i32::try_from(node.pid()).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    connection.write_all(b"GET /health/live HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    kill(pid, Signal::SIGCONT).unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, connection.read_to_string(&mut answer)).await.expect("answered").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     node.finish().await;
 }

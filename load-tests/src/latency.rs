@@ -15,16 +15,19 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
+    /// Three digits: an error of a thousandth, far below what two runs differ by.
     pub(crate) fn new() -> Self {
-        // Three digits: an error of a thousandth, far below what two runs differ by.
-        let micros = Histogram::new_with_max(MAX_MICROS, 3).expect("the highest value is above twice the lowest");
-        Self { micros }
+        Self::of_digits(3)
     }
 
     /// Two digits, for many of them: a seventh of the memory.
     pub(crate) fn coarse() -> Self {
-        let micros = Histogram::new_with_max(MAX_MICROS, 2).expect("the highest value is above twice the lowest");
-        Self { micros }
+        Self::of_digits(2)
+    }
+
+    fn of_digits(digits: u8) -> Self {
+        let micros = Histogram::new_with_max(MAX_MICROS, digits);
+        Self { micros: micros.expect("the highest value is above twice the lowest") }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -25,7 +25,7 @@ use crate::{
     content::Content,
     fault::Fault,
     latency::Latencies,
-    measure::{Phase, Tally},
+    measure::{Phase, PhaseReport, Tally},
     report::{Check, OverloadReport, SurgeReport},
     stream::{Ended, Stream, Wanted},
 };
@@ -90,20 +90,12 @@ impl Overload {
         let (mut surge, mut strangers) = (Attended::new(), Attended::new());
         let last = loop {
             let part = self.surge / ROUNDS;
-            let phase = Phase::begin("peak");
-            let offered = crowd.offer(knee, part, Clients::Keeping).await?;
-            let at_peak = offered.bytes_per_second;
+            let (at_peak, attended) = crowd.phase("peak", knee, part, Clients::Keeping, &mut phases).await?;
             ensure!(at_peak > 0.0, "no stream arrived");
-            let attended = offered.end().await?;
-            phases.push(phase.end(&attended.tally));
             tally.merge(attended.tally);
 
             let rate = (at_peak / self.size as f64 * SURGE).min(self.last_rate);
-            let phase = Phase::begin("surge");
-            let offered = crowd.offer(rate, part, Clients::Keeping).await?;
-            let in_surge = offered.bytes_per_second;
-            let attended = offered.end().await?;
-            phases.push(phase.end(&attended.tally));
+            let (in_surge, attended) = crowd.phase("surge", rate, part, Clients::Keeping, &mut phases).await?;
             surge.merge(attended);
 
             let phase = Phase::begin("strangers");
@@ -244,6 +236,23 @@ struct Crowd {
 }
 
 impl Crowd {
+    /// A phase from its first client to the last one: the bytes that arrived in a second, and what the clients met with.
+    async fn phase(
+        &self,
+        name: &'static str,
+        rate: f64,
+        time: Duration,
+        clients: Clients,
+        phases: &mut Vec<PhaseReport>,
+    ) -> anyhow::Result<(f64, Attended)> {
+        let phase = Phase::begin(name);
+        let offered = self.offer(rate, time, clients).await?;
+        let bytes_per_second = offered.bytes_per_second;
+        let attended = offered.end().await?;
+        phases.push(phase.end(&attended.tally));
+        Ok((bytes_per_second, attended))
+    }
+
     /// Sends clients at this rate for so long; those that are not finished by then go on.
     async fn offer(&self, rate: f64, time: Duration, clients: Clients) -> anyhow::Result<Offered> {
         let (began, before) = (Instant::now(), self.arrived.load(Relaxed));

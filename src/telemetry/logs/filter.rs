@@ -50,62 +50,49 @@ impl fmt::Display for LogFilter {
     }
 }
 
+impl LogFilter {
+    fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> &dyn Layer<S> {
+        match self {
+            Self::Targets(filter) => &**filter,
+            Self::Spans(filter) => &**filter,
+        }
+    }
+}
+
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogFilter {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        match self {
-            Self::Targets(filter) => Layer::<S>::register_callsite(filter.as_ref(), metadata),
-            Self::Spans(filter) => Layer::<S>::register_callsite(filter.as_ref(), metadata),
-        }
+        self.layer::<S>().register_callsite(metadata)
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
-        match self {
-            Self::Targets(filter) => Layer::<S>::enabled(filter.as_ref(), metadata, context),
-            Self::Spans(filter) => Layer::<S>::enabled(filter.as_ref(), metadata, context),
-        }
+        self.layer().enabled(metadata, context)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        match self {
-            Self::Targets(filter) => Layer::<S>::max_level_hint(filter.as_ref()),
-            Self::Spans(filter) => Layer::<S>::max_level_hint(filter.as_ref()),
-        }
+        self.layer::<S>().max_level_hint()
     }
 
     fn event_enabled(&self, event: &Event<'_>, context: Context<'_, S>) -> bool {
-        match self {
-            Self::Targets(_) => true,
-            Self::Spans(filter) => Layer::<S>::event_enabled(filter.as_ref(), event, context),
-        }
+        self.layer().event_enabled(event, context)
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if let Self::Spans(filter) = self {
-            Layer::<S>::on_new_span(filter.as_ref(), attributes, id, context);
-        }
+        self.layer().on_new_span(attributes, id, context);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        if let Self::Spans(filter) = self {
-            Layer::<S>::on_record(filter.as_ref(), id, values, context);
-        }
+        self.layer().on_record(id, values, context);
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        if let Self::Spans(filter) = self {
-            Layer::<S>::on_enter(filter.as_ref(), id, context);
-        }
+        self.layer().on_enter(id, context);
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        if let Self::Spans(filter) = self {
-            Layer::<S>::on_exit(filter.as_ref(), id, context);
-        }
+        self.layer().on_exit(id, context);
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        if let Self::Spans(filter) = self {
-            Layer::<S>::on_close(filter.as_ref(), id, context);
-        }
+        self.layer().on_close(id, context);
     }
 }

@@ -9,6 +9,7 @@ pub mod cached;
 pub mod files;
 pub mod in_process;
 pub(crate) mod leaf_list;
+mod pause;
 pub mod postgres;
 pub mod redis;
 pub mod s3;

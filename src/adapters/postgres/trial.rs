@@ -15,6 +15,8 @@ use std::{
 
 use tokio::{sync::Mutex as Turn, time::Instant};
 
+use crate::adapters::pause;
+
 /// The pause after the first failure. Pauses double up to the longest, which is the price that a call pays during an outage, and the
 /// time in which a server that is back is found.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -105,10 +107,9 @@ impl<E> Trial<E> {
     }
 }
 
-/// The pause after so many failures, shortened at random by up to half, so that instances do not try at one moment.
+/// The pause after so many failures.
 fn pause(failures: u32) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(GROWS_FOR) - 1));
-    doubled.min(LONGEST_PAUSE).mul_f64(1.0 - fastrand::f64() / 2.0)
+    pause::grown(FIRST_PAUSE, failures.min(GROWS_FOR) - 1, LONGEST_PAUSE)
 }
 
 #[cfg(test)]

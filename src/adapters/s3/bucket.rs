@@ -132,12 +132,12 @@ impl Bucket {
             let began = Instant::now();
             let into = RunningUpload { bytes: &mut got, limit: length, deadline: &mut retries.deadline };
             let ended = self.pour(key, Some(rest.clone()), |object| same_size(object, size), into).await;
-            self.metrics.request_finished("get", outcome(&ended), began.into_std());
             let makes_progress = got.len() > had;
             if makes_progress {
+                self.metrics.request_finished("get", outcome(&ended), began.into_std());
                 self.outage.answered();
             } else {
-                self.outage.note(&ended);
+                self.finished("get", &ended, began);
             }
             match ended {
                 Ok(_) => return Ok(got.freeze()),
@@ -212,8 +212,7 @@ impl Bucket {
     pub(super) async fn probe(&self, key: &str) -> Attempt<()> {
         let began = Instant::now();
         let answer = self.in_time(self.client.get(key, None)).await;
-        self.metrics.request_finished("get", outcome(&answer), began.into_std());
-        self.outage.note(&answer);
+        self.finished("get", &answer, began);
         answer.map(drop)
     }
 
@@ -240,8 +239,7 @@ impl Bucket {
     pub(super) async fn try_delete(&self, key: &str) -> Attempt<()> {
         let began = Instant::now();
         let answer = self.in_time(self.client.delete(key)).await;
-        self.metrics.request_finished("delete", outcome(&answer), began.into_std());
-        self.outage.note(&answer);
+        self.finished("delete", &answer, began);
         answer
     }
 
@@ -309,8 +307,7 @@ impl Bucket {
             let began = Instant::now();
             let allowed = if is_slow { part_timeout + longer } else { part_timeout };
             let answer = timed(allowed.min(retries.deadline - began), attempt()).await;
-            self.metrics.request_finished(operation, outcome(&answer), began.into_std());
-            self.outage.note(&answer);
+            self.finished(operation, &answer, began);
             match answer {
                 Ok(answer) => {
                     self.is_slow.store(began.elapsed() > part_timeout, Relaxed);
@@ -375,13 +372,18 @@ impl Bucket {
             self.outage.pass(retries.deadline).await?;
             let began = Instant::now();
             let answer = attempt(retries.deadline).await;
-            self.metrics.request_finished(operation, outcome(&answer), began.into_std());
-            self.outage.note(&answer);
+            self.finished(operation, &answer, began);
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => retries.wait(failure, operation, &self.metrics).await?,
             }
         }
+    }
+
+    /// Counts an attempt.
+    fn finished<T>(&self, operation: &'static str, outcome: &Attempt<T>, began: Instant) {
+        self.metrics.request_finished(operation, self::outcome(outcome), began.into_std());
+        self.outage.note(outcome);
     }
 
     async fn in_time<T>(&self, answer: impl Future<Output = Attempt<T>>) -> Attempt<T> {

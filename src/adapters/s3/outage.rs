@@ -15,6 +15,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{StorageTier, client::Attempt, error::S3Failure};
+use crate::adapters::pause;
 
 /// Failures in a row, without an answer in between, that make an outage.
 const OUTAGE: u32 = 5;
@@ -115,10 +116,9 @@ impl Outage {
     }
 }
 
-/// The pause after so many failures, shortened at random by up to half, so that instances do not try at one moment.
+/// The pause after so many failures.
 fn pause(failures: u32) -> Duration {
-    let grown = failures.saturating_sub(OUTAGE).min(GROWS_FOR);
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(grown)).min(LONGEST_PAUSE).mul_f64(1.0 - fastrand::f64() / 2.0)
+    pause::grown(FIRST_PAUSE, failures.saturating_sub(OUTAGE).min(GROWS_FOR), LONGEST_PAUSE)
 }
 
 #[cfg(test)]

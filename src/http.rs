@@ -63,6 +63,7 @@ mod middleware;
 pub mod openapi;
 mod origins;
 mod paced_body;
+mod pages;
 mod paging;
 mod player;
 pub mod privacy;

@@ -11,7 +11,7 @@ use futures::future::LocalBoxFuture;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
     model::{ApiKey, Role},
-    ports::{ConsoleSessions, PortError},
+    ports::{ConsoleSession, ConsoleSessions, PortError},
 };
 
 use super::{
@@ -43,14 +43,16 @@ enum Credential {
 impl Deps {
     /// The key that a credential stands for, if it is valid now.
     async fn key(&self, credential: Credential) -> Result<Option<ApiKey>, Arc<PortError>> {
-        let secret = match credential {
-            Credential::Key(secret) => secret,
-            Credential::Session(token) => {
-                let Some(session) = self.sessions.console_session(&token).await? else { return Ok(None) };
-                session.secret_hash
-            }
-        };
-        self.keys.find(secret).await
+        match credential {
+            Credential::Key(secret) => self.keys.find(secret).await,
+            Credential::Session(token) => Ok(self.session(token).await?.map(|(_, key)| key)),
+        }
+    }
+
+    /// The open session with this token, and the key that signed in.
+    pub(super) async fn session(&self, token: SecretHash) -> Result<Option<(ConsoleSession, ApiKey)>, Arc<PortError>> {
+        let Some(session) = self.sessions.console_session(&token).await? else { return Ok(None) };
+        Ok(self.keys.find(session.secret_hash).await?.map(|key| (session, key)))
     }
 }
 

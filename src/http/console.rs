@@ -85,22 +85,18 @@ async fn show(
     origins::check_own(&request)?;
     let shows_figures = figures.shows_figures_to(&request);
     let session = match SessionToken::of(request.headers()) {
-        Some(token) => match open_session(&access, &token).await {
-            Ok(session) => session.map(|session| Shown::of(&session, &token)),
+        Some(token) => match access.session(token.hash()).await {
+            Ok(open) => {
+                let of_admin = open.filter(|(_, key)| key.role == Role::Admin);
+                of_admin.map(|(session, _)| Shown::of(&session, &token))
+            }
             // Figures are wanted most while the database is away.
             Err(_) if shows_figures => None,
-            Err(problem) => return Err(problem),
+            Err(error) => return Err(Problem::from(&*error)),
         },
         None => None,
     };
     Ok(answer::ok(&json!({ "session": session, "figures": shows_figures || session.is_some() })))
-}
-
-/// The session of a token, if it and its key are still an administrator's.
-async fn open_session(access: &auth::Deps, token: &SessionToken) -> Result<Option<ConsoleSession>, Problem> {
-    let Some(session) = access.sessions.console_session(&token.hash()).await? else { return Ok(None) };
-    let key = access.keys.find(session.secret_hash).await.map_err(|error| Problem::from(&*error))?;
-    Ok(key.filter(|key| key.role == Role::Admin).map(|_| session))
 }
 
 #[utoipa::path(

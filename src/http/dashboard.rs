@@ -31,6 +31,7 @@ use serde::Serialize;
 use super::{
     Problem, ProblemType, Readiness, answer,
     auth::{Admin, LastingRight},
+    pages::{self, CSS, HTML, JS, PageFile},
     routing,
 };
 use crate::telemetry::{Metrics, metrics::Snapshot};
@@ -50,12 +51,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// Fields by which proxies say that they forward a request.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
-pub(super) const HTML: &str = "text/html; charset=utf-8";
-pub(super) const CSS: &str = "text/css; charset=utf-8";
-pub(super) const JS: &str = "text/javascript; charset=utf-8";
-
-/// The files of the page: path, media type, text. Those of the console's screens are loaded when the first of these is opened.
-pub(super) const FILES: [(&str, &str, &str); 10] = [
+/// The files of the page. Those of the console's screens are loaded when the first of these is opened.
+pub(super) const FILES: &[PageFile] = &[
     ("/dashboard", HTML, include_str!("dashboard/page/index.html")),
     ("/dashboard/dashboard.css", CSS, include_str!("dashboard/page/dashboard.css")),
     ("/dashboard/dashboard.js", JS, include_str!("dashboard/page/dashboard.js")),
@@ -103,9 +100,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/").route(routing::read().to(lead_to_the_dashboard)))
         .service(routing::resource("/dashboard/events").route(routing::read().to(events)));
-    for (path, media_type, text) in FILES {
-        cfg.service(routing::resource(path).route(routing::read().to(async move || file(media_type, text, POLICY))));
-    }
+    pages::serve(cfg, FILES, POLICY);
 }
 
 #[utoipa::path(
@@ -121,16 +116,6 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
 )]
 async fn lead_to_the_dashboard() -> HttpResponse {
     answer::no_store(HttpResponse::Found()).insert_header((header::LOCATION, "/dashboard")).finish()
-}
-
-/// A file of a page of the binary. It is as old as the binary, so a browser asks for it again each time.
-pub(super) fn file(media_type: &'static str, text: &'static str, policy: &'static str) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, policy))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .content_type(media_type)
-        .body(text)
 }
 
 /// Snapshots as server-sent events (the HTML standard, "Server-sent events").

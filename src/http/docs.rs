@@ -12,7 +12,11 @@ use actix_web::{
 };
 use flate2::read::GzDecoder;
 
-use super::{Problem, ProblemType, dashboard::file, routing};
+use super::{
+    Problem, ProblemType,
+    pages::{self, CSS, HTML, JS, PageFile},
+    routing,
+};
 
 /// What the page may load and do. The library has styles in attributes, and one in a tag, whose hashes are those of the light and the dark
 /// page. No code in the page is allowed.
@@ -20,11 +24,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 's
                       'sha256-q8p//1wacqQe0eDWknBYuR1eYalXoquWffVEfSuFnZo='; style-src-attr 'unsafe-inline'; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The files of the page: path, media type, text.
-pub(super) const PAGES: &[(&str, &str, &str)] = &[
-    ("/docs", "text/html; charset=utf-8", include_str!("docs/page/index.html")),
-    ("/docs/docs.css", "text/css; charset=utf-8", include_str!("docs/page/docs.css")),
-    ("/docs/docs.js", "text/javascript; charset=utf-8", include_str!("docs/page/docs.js")),
+pub(super) const FILES: &[PageFile] = &[
+    ("/docs", HTML, include_str!("docs/page/index.html")),
+    ("/docs/docs.css", CSS, include_str!("docs/page/docs.css")),
+    ("/docs/docs.js", JS, include_str!("docs/page/docs.js")),
 ];
 
 /// The library, as `gzip` has compressed it: 863 KB as text.
@@ -37,10 +40,7 @@ pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.service(routing::resource("/docs/rapidoc.js").route(routing::read().to(library)));
-    for (path, media_type, text) in PAGES {
-        let page = async move || file(media_type, text, POLICY);
-        cfg.service(routing::resource(path).route(routing::read().to(page)));
-    }
+    pages::serve(cfg, FILES, POLICY);
 }
 
 #[utoipa::path(
@@ -60,7 +60,7 @@ async fn library(request: HttpRequest) -> Result<HttpResponse, Problem> {
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::VARY, "accept-encoding"))
-        .content_type("text/javascript; charset=utf-8");
+        .content_type(JS);
     if wanted == Some(Encoding::gzip()) {
         return Ok(answer.insert_header(ContentEncoding::Gzip).body(Bytes::from_static(LIBRARY)));
     }

@@ -5,25 +5,18 @@
 
 use actix_web::web::ServiceConfig;
 
-use super::{
-    dashboard::{CSS, HTML, JS, file},
-    routing,
-};
+use super::pages::{self, CSS, HTML, JS, PageFile};
 
 /// What the page may load and do: its own files, this node's answers, and this node's content.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The files of the page: path, media type, text.
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: &[PageFile] = &[
     ("/player", HTML, include_str!("player/page/index.html")),
     ("/player/player.css", CSS, include_str!("player/page/player.css")),
     ("/player/player.js", JS, include_str!("player/page/player.js")),
 ];
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    for (path, media_type, text) in FILES {
-        let answer = async move || file(media_type, text, POLICY);
-        cfg.service(routing::resource(path).route(routing::read().to(answer)));
-    }
+    pages::serve(cfg, FILES, POLICY);
 }

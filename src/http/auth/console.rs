@@ -27,10 +27,10 @@ use crate::{
 pub(in crate::http) const CSRF_FIELD: HeaderName = HeaderName::from_static("x-csrf-token");
 
 /// The cookie over HTTPS. Browsers take a cookie of such a name only from this host, over HTTPS, for all paths.
-const SECURE_COOKIE: &str = "__Host-penstock-console";
+pub(in crate::http) const SECURE_COOKIE: &str = "__Host-penstock-console";
 
 /// The cookie over plain HTTP, which a browser on the node's own machine may use.
-const PLAIN_COOKIE: &str = "penstock-console";
+pub(in crate::http) const PLAIN_COOKIE: &str = "penstock-console";
 
 /// What the CSRF token is derived for.
 const CONTEXT: &str = "penstock 2026-12-01 console csrf token";

@@ -25,7 +25,7 @@ pub(super) fn completed(generated: &utoipa::openapi::OpenApi) -> Value {
     document["components"]["securitySchemes"] = parts::security_schemes();
     document["components"]["headers"] = parts::headers();
     if let Some(paths) = document["paths"].as_object_mut() {
-        for (path, media_type, _) in dashboard::FILES.iter().chain(docs::PAGES) {
+        for (path, media_type, _) in dashboard::FILES.iter().chain(docs::FILES) {
             paths.insert((*path).to_owned(), json!({ "get": page_file(path, media_type) }));
         }
         for (path, calls) in paths.iter_mut() {

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::http::routes::Caller;
+use crate::http::{
+    auth::console::{PLAIN_COOKIE, SECURE_COOKIE},
+    routes::Caller,
+};
 
 /// Who may call, in words.
 pub(super) const fn who(caller: Caller) -> &'static str {
@@ -42,8 +45,8 @@ pub(super) fn security_schemes() -> Value {
         "session": {
             "type": "apiKey",
             "in": "cookie",
-            "name": "__Host-penstock-console",
-            "description": "The session of an admin at the console. Over plain HTTP the cookie is `penstock-console`.",
+            "name": SECURE_COOKIE,
+            "description": format!("The session of an admin at the console. Over plain HTTP the cookie is `{PLAIN_COOKIE}`."),
         },
         "csrf": { "type": "apiKey", "in": "header", "name": "X-CSRF-Token", "description": "What the sign-in has given for this session." },
     })

@@ -14,7 +14,7 @@ use std::{
 /// The path of a module from the root of the crate, which is empty.
 type Module = Vec<String>;
 
-/// The text of each module.
+/// The text of each module. Files that stand beside modules, such as pages, are none.
 type Sources = BTreeMap<Module, String>;
 
 fn read(folder: &Path, above: &[String], sources: &mut Sources) {
@@ -29,7 +29,7 @@ fn read(folder: &Path, above: &[String], sources: &mut Sources) {
         let module = if is_root { Module::new() } else { [above, &[name]].concat() };
         if path.is_dir() {
             read(&path, &module, sources);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             sources.insert(module, fs::read_to_string(&path).expect("the sources can be read"));
         }
     }

@@ -52,6 +52,19 @@ async fn rows(node: &TestNode) -> [u64; 4] {
     counts
 }
 
+/// Waits until the server has ended the sessions of a killed node. It finishes the statement that it was given, so rows may leave
+/// after the kill.
+async fn its_sessions_have_ended(node: &TestNode) {
+    const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let Some(database) = &node.database else { return };
+    let client = database.client().await;
+    eventually("the sessions of the killed node have ended", async || {
+        client.query_one(OTHERS, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
+}
+
 /// A node that prunes in small steps, so that there is a middle.
 fn slow(on: On) -> Setup {
     Setup::new(on)
@@ -86,6 +99,7 @@ async fn is_killed_and_goes_on(on: On) {
     send(&node, &events).await;
     eventually("pruning has begun", async || pruned(&node).await >= 100.0).await;
     node.kill().await;
+    its_sessions_have_ended(&node).await;
     let [left, ..] = rows(&node).await;
     assert!((WINDOW + 1..3000).contains(&left), "it was in the middle: {left}");
     node.boot().await;

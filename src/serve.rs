@@ -161,6 +161,7 @@ impl Server {
             .await
             .context("cannot register this node in the ledger")?;
         metrics.observe_node(node.clone())?;
+        metrics.observe_actors(&node, &lineage)?;
         let connections =
             FairAdmission::new("connections", wiring::most_connections(config, files.unwrap_or(u64::MAX)));
         metrics.observe_connections(connections.clone())?;

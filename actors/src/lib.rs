@@ -16,7 +16,7 @@
 //! 4. [`quota`]: receipts, leases and windows in memory; usage on its way to the ledger; this node's epoch.
 //! 5. [`lineage`], [`cache`], [`rate_limit`], [`policy_evaluator`]: each needs nothing of the others.
 //! 6. [`clock`], [`supervision`]: time, and whether the database's can be relied on; actors that are built again when they die.
-//! 7. [`ports`]: what the node asks of the outside.
+//! 7. [`ports`], [`mailbox`]: what the node asks of the outside; how long messages wait for their actor.
 //! 8. [`flow`], [`governance`], [`search`]: arithmetic: permits and paces, policies, search text.
 //! 9. [`model`]: the words of the domain as plain data.
 //! 10. [`ids`], [`task_span`]: names of things, and of the work that runs.
@@ -54,6 +54,7 @@ pub mod flow;
 pub mod governance;
 pub mod ids;
 pub mod lineage;
+pub mod mailbox;
 pub mod model;
 pub mod node;
 pub mod policy_evaluator;

@@ -25,6 +25,7 @@ use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
 use tokio::sync::oneshot;
 
 use self::intensity::Intensity;
+use crate::mailbox::{Mailbox, Posted};
 
 /// An actor that dies this often within [`WITHIN`] is given up: what kills it comes back with it.
 const DEATHS: usize = 5;
@@ -50,12 +51,17 @@ struct DeathRecord {
 /// The address of an actor that is built again when it dies.
 pub struct Supervised<A: Actor> {
     current: Arc<Mutex<Addr<A>>>,
+    mailbox: Arc<Mailbox>,
     record: Arc<DeathRecord>,
 }
 
 impl<A: Actor> Clone for Supervised<A> {
     fn clone(&self) -> Self {
-        Self { current: Arc::clone(&self.current), record: Arc::clone(&self.record) }
+        Self {
+            current: Arc::clone(&self.current),
+            mailbox: Arc::clone(&self.mailbox),
+            record: Arc::clone(&self.record),
+        }
     }
 }
 
@@ -68,7 +74,8 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
     ) -> Self {
         let factory: Factory<A> = Arc::new(factory);
         let (addr, died) = begin(arbiter, &factory);
-        let supervised = Self { current: Arc::new(Mutex::new(addr)), record: Arc::default() };
+        let supervised =
+            Self { current: Arc::new(Mutex::new(addr)), mailbox: Mailbox::of(name), record: Arc::default() };
         let supervision = Supervision {
             name,
             arbiter: arbiter.clone(),
@@ -84,13 +91,18 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
     ///
     /// # Errors
     /// When the actor is dead.
-    pub fn try_send<M>(&self, message: M) -> Result<(), SendError<M>>
+    pub(crate) fn try_send<M>(&self, message: M) -> Result<(), SendError<Posted<M>>>
     where
-        M: Message + Send + 'static,
-        M::Result: Send,
-        A: Handler<M>,
+        M: Message<Result = ()> + Send + 'static,
+        A: Handler<Posted<M>>,
     {
+        let message = self.mailbox.post(message);
         lock(&self.current).try_send(message)
+    }
+
+    /// The mailbox of the present actor and of those after it.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 }
 

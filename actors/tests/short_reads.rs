@@ -11,7 +11,7 @@ use bytes::Bytes;
 use penstock_actors::{
     content::reader::{ContentSettings, ContentStore, OpenContent, Verify},
     ids::ContentHash,
-    model::{LEAF_BYTES, LeafHash},
+    model::{LEAF_BYTES, LeafHash, StorageTier},
     ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob},
 };
 use sha2::{Digest as _, Sha256};
@@ -73,7 +73,8 @@ impl BlobStore for Blobs {
 
     async fn open(&self, _: ContentHash) -> PortResult<StoredBlob> {
         let source = Arc::clone(&self.source);
-        Ok(StoredBlob { size_bytes: SIZE as u64, leaves: Arc::clone(&self.leaves), source })
+        let leaves = Arc::clone(&self.leaves);
+        Ok(StoredBlob { tier: StorageTier::Hot, size_bytes: SIZE as u64, leaves, source })
     }
 
     async fn exists(&self, _: ContentHash) -> PortResult<bool> {

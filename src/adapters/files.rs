@@ -133,8 +133,8 @@ impl BlobStore for FileBlobs {
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
-        let (file, size_bytes, leaves) = self.blocking(move |tiers| open_hottest(tiers, hash)).await?;
-        Ok(StoredBlob { size_bytes, leaves, source: Arc::new(FileSource::new(file, hash, self.io.clone())) })
+        let (tier, (file, size_bytes, leaves)) = self.blocking(move |tiers| open_hottest(tiers, hash)).await?;
+        Ok(StoredBlob { tier, size_bytes, leaves, source: Arc::new(FileSource::new(file, hash, self.io.clone())) })
     }
 
     async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
@@ -173,33 +173,36 @@ fn is_there(path: &Path) -> PortResult<bool> {
     path.try_exists().map_err(fault("look for", path))
 }
 
+/// An open file, its size, and the leaves of its content.
+type OpenFile = (File, u64, Arc<[LeafHash]>);
+
 /// Opens the copy in the hottest tier that is usable. Demoted copies come last.
-fn open_hottest(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
+fn open_hottest(tiers: &[Root], hash: ContentHash) -> PortResult<(StorageTier, OpenFile)> {
     let [only] = tiers else { return open_one_of(tiers, hash) };
-    open_checked(&only.layout, hash)
+    Ok((only.tier, open_checked(&only.layout, hash)?))
 }
 
-fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
+fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(StorageTier, OpenFile)> {
     let (mut left, mut failed) = (Vec::new(), None);
-    for Root { layout, .. } in tiers {
-        let opened = match is_there(&layout.left(hash)) {
+    for root in tiers {
+        let opened = match is_there(&root.layout.left(hash)) {
             Ok(true) => {
-                left.push(layout);
+                left.push(root);
                 continue;
             }
-            Ok(false) => open_checked(layout, hash),
+            Ok(false) => open_checked(&root.layout, hash),
             Err(error) => Err(error),
         };
         match opened {
-            Ok(opened) => return Ok(opened),
+            Ok(opened) => return Ok((root.tier, opened)),
             Err(PortError::NotFound(_)) => {}
             // A colder tier may have it; if none has, this is the error to report.
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    for layout in left {
-        match open_checked(layout, hash) {
-            Ok(opened) => return Ok(opened),
+    for root in left {
+        match open_checked(&root.layout, hash) {
+            Ok(opened) => return Ok((root.tier, opened)),
             Err(PortError::NotFound(_)) => {}
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -222,7 +225,7 @@ fn is_in_colder(tiers: &[Root], hash: ContentHash, size_bytes: u64) -> bool {
 
 /// Opens a blob and its leaf list, and checks each against the other. The file is opened first: if the blob is retired
 /// or replaced from then on, the open file stays readable.
-fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
+fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<OpenFile> {
     let Some(file) = open_file(layout, hash)? else { return Err(PortError::NotFound(Missing::Blob)) };
     let size_bytes = size_of(&file, layout, hash)?;
     let leaves = checked_list(layout, hash, size_bytes)?;

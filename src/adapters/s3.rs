@@ -208,6 +208,7 @@ impl BlobStore for S3Blobs {
         self.on_io(async move |store| {
             let placed = store.open(hash).await?;
             Ok(StoredBlob {
+                tier: placed.bucket.tier,
                 size_bytes: placed.manifest.size_bytes,
                 leaves: Arc::clone(&placed.manifest.leaves),
                 source: Arc::new(S3Source::new(store, hash, placed)),

@@ -2,11 +2,11 @@
 //! process.
 //!
 //! Where a metric belongs depends on what counts:
-//! - An actor keeps a plain counter and knows no exporter. `node`, `storage`, `lineage` and `cache` read such counters at
-//!   each scrape; those of uploads, streams and quotas are rows in `node`.
+//! - An actor keeps a plain counter and knows no exporter. `node`, `actors`, `spool`, `storage`, `stores`, `lineage` and `cache` read
+//!   such counters at each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
 //!   `signatures`, `receipts`, `tls`, `governance`, `redis`, `s3`, and `DbMetrics`.
-//! - A state is set before each scrape: `clock`, `connections`, `folder`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
+//! - A state is set before each scrape: `clock`, `connections`, `folder`, the standing in `stores`, and what `src/wiring/gauges.rs` reads from adapters.
 //!
 //! `docs/extending.md` has the steps.
 
@@ -19,6 +19,10 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, proto::MetricFamily,
 };
 
+mod actors;
+#[cfg(feature = "jemalloc")]
+mod allocator;
+mod build;
 mod cache;
 mod clock;
 mod connections;
@@ -36,6 +40,7 @@ mod redis;
 mod s3;
 mod signatures;
 mod snapshot;
+mod spool;
 mod storage;
 mod stores;
 mod tls;
@@ -55,10 +60,12 @@ pub use snapshot::Snapshot;
 pub use tls::{Handshake, TlsMetrics};
 
 use self::{
+    actors::ActorCollector,
     cache::CacheCollector,
     lineage::LineageCollector,
     node::{NodeCollector, PoolGauges, QueueGauges},
     process::Process,
+    spool::SpoolCollector,
     storage::StorageCollector,
 };
 use super::logs::dropped_lines;
@@ -83,6 +90,11 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         registry.register(Box::new(Process::this()))?;
+        build::register(&registry)?;
+        #[cfg(feature = "jemalloc")]
+        if let Some(allocator) = allocator::Allocator::of_this_process()? {
+            registry.register(Box::new(allocator))?;
+        }
         registry.register(Box::new(dropped_lines()))?;
         let db = Arc::new(DbMetrics::new(&registry)?);
         let http = Arc::new(HttpMetrics::new(&registry)?);
@@ -108,9 +120,18 @@ impl Metrics {
     pub fn observe_node(&self, node: Node) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(NodeCollector::new(node.clone())?))?;
         self.registry.register(Box::new(StorageCollector::new(node.clone())?))?;
+        self.registry.register(Box::new(SpoolCollector::new(node.clone())?))?;
         let queues = QueueGauges::new(&self.registry)?;
         self.before_scrape(move || queues.set(&node));
         Ok(())
+    }
+
+    /// Exports how long messages wait for the actors, and how long usage is on its way to the ledger.
+    ///
+    /// # Errors
+    /// When actors are exported already.
+    pub fn observe_actors(&self, node: &Node, lineage: &Lineage) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(ActorCollector::new(node, lineage)?))
     }
 
     /// Exports connection pools, which `read` looks at before each scrape.

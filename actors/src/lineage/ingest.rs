@@ -19,12 +19,13 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::oneshot;
 
 use crate::{
     clock::Clock,
     flow::admission::{Admission, AdmissionSnapshot, Permit},
+    mailbox::{Mailbox, Posted},
     model::LineageEvent,
     ports::{EventOutcome, Ingested, LineageStore, PortError, PortResult},
     supervision::Supervised,
@@ -133,6 +134,10 @@ impl LineageHandle {
 
     pub fn restarts(&self) -> u64 {
         self.actor.restarts()
+    }
+
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        self.actor.mailbox()
     }
 
     pub fn counters(&self) -> &LineageIngestCounters {
@@ -266,6 +271,18 @@ impl LineageIngest {
 
 impl Actor for LineageIngest {
     type Context = Context<Self>;
+}
+
+impl<M> Handler<Posted<M>> for LineageIngest
+where
+    M: Message<Result = ()>,
+    Self: Handler<M>,
+{
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<M>, ctx: &mut Self::Context) {
+        Handler::handle(self, posted.open(), ctx);
+    }
 }
 
 impl Handler<Offer> for LineageIngest {

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use self::batch_size::PruneThrottle;
 use crate::{
     clock::{Clock, watch::ClockWatch},
+    mailbox::Posted,
     ports::{LeasedTask, LineageGraphUpkeep, LineageOutbox, LineageUpkeep, PortResult, TaskLeases},
     supervision::Supervised,
 };
@@ -241,10 +242,11 @@ impl Actor for LineagePruner {
     }
 }
 
-impl Handler<Stop> for LineagePruner {
+impl Handler<Posted<Stop>> for LineagePruner {
     type Result = ();
 
-    fn handle(&mut self, Stop(reply): Stop, ctx: &mut Self::Context) {
+    fn handle(&mut self, stop: Posted<Stop>, ctx: &mut Self::Context) {
+        let Stop(reply) = stop.open();
         ctx.cancel_future(self.next);
         let (deps, ttl) = (self.deps.clone(), self.settings.lease_ttl);
         let back = async move {

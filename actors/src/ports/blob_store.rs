@@ -14,7 +14,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::PortResult;
-use crate::{ids::ContentHash, model::LeafHash};
+use crate::{
+    ids::ContentHash,
+    model::{LeafHash, StorageTier},
+};
 
 /// A store of immutable blobs.
 #[async_trait]
@@ -58,6 +61,8 @@ pub trait BlobSink: Send {
 
 /// An open blob.
 pub struct StoredBlob {
+    /// Where the copy is.
+    pub tier: StorageTier,
     pub size_bytes: u64,
     pub leaves: Arc<[LeafHash]>,
     pub source: Arc<dyn BlobSource>,

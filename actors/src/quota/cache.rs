@@ -37,6 +37,7 @@ use crate::{
     clock::Clock,
     flow::admission::{Admission, AdmissionSnapshot},
     ids::{ContentHash, ReceiptId, UsageId},
+    mailbox::Mailbox,
     model::{LeaseSizing, LostLease, StreamSession},
     ports::{Changes, InvalidationBus, Ledger, SessionStore, StreamSlots, Tag},
     quota::{
@@ -127,18 +128,20 @@ pub struct QuotaHandle {
     clock: Arc<dyn Clock>,
     patience: Duration,
     counters: Arc<QuotaCounters>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl QuotaHandle {
     /// Starts the shards on the given arbiters, round robin.
     pub fn start(settings: QuotaSettings, deps: &QuotaDeps, arbiters: &[ArbiterHandle]) -> Self {
-        let counters = Arc::new(QuotaCounters::default());
+        let (counters, mailbox) = (Arc::new(QuotaCounters::default()), Mailbox::of("quota shard"));
         let shards = arbiters
             .iter()
             .cycle()
             .take(settings.shards.max(1))
             .map(|arbiter| {
-                let handle = Arc::new(ShardHandle::new(&settings, deps.clone(), Arc::clone(&counters)));
+                let (counters, mailbox) = (Arc::clone(&counters), Arc::clone(&mailbox));
+                let handle = Arc::new(ShardHandle::new(&settings, deps.clone(), counters, mailbox));
                 let shard = QuotaShard::new(settings, Arc::clone(&handle));
                 let addr = QuotaShard::start_in_arbiter(arbiter, |ctx| {
                     ctx.set_mailbox_capacity(0);
@@ -154,6 +157,7 @@ impl QuotaHandle {
             clock: Arc::clone(&deps.clock),
             patience: settings.patience,
             counters,
+            mailbox,
         }
     }
 
@@ -289,6 +293,10 @@ impl QuotaHandle {
         &self.counters
     }
 
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
     pub fn queues(&self) -> impl Iterator<Item = AdmissionSnapshot> + '_ {
         self.shards.iter().map(|shard| shard.admission.snapshot())
     }
@@ -301,8 +309,7 @@ impl QuotaHandle {
 
     fn broadcast<M>(&self, message: impl Fn() -> M)
     where
-        M: actix::Message + Send + 'static,
-        M::Result: Send,
+        M: actix::Message<Result = ()> + Send + 'static,
         QuotaShard: actix::Handler<M>,
     {
         for shard in self.shards.iter() {

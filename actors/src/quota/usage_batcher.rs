@@ -14,6 +14,7 @@
 //! **A crash loses** nothing that the [`UsageSpool`] holds: each stream is noted there before its first byte, and forgotten when its row
 //! is durably in the ledger. The next start settles the rest ([`replay`](crate::quota::replay)).
 
+mod pending;
 mod settlement;
 
 use std::{
@@ -25,17 +26,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::oneshot;
 
-use self::settlement::{SettleOutcome, take};
+pub use self::pending::RowPermit;
+use self::{
+    pending::{PendingBatch, PendingRow, UsageItem},
+    settlement::{SettleOutcome, take},
+};
 use crate::{
     clock::Clock,
-    flow::admission::{Admission, AdmissionSnapshot, Permit},
+    flow::{
+        admission::{Admission, AdmissionSnapshot, Permit},
+        timings::Timings,
+    },
+    mailbox::{Mailbox, Posted},
     model::{Credit, UsageRow},
     ports::{Ledger, PortResult, Release, SettleBatch, UsageSpool},
     quota::{
-        epoch_work::EpochWork,
         node_epoch::NodeEpochState,
         spooled_row::SpooledRow,
         usage_batch::{BatchLimits, UsageBatch},
@@ -72,41 +80,10 @@ pub struct UsageCounters {
     pub set_aside: AtomicU64,
     /// Rows that could not even be set aside, or that came after the batcher was gone; must be 0.
     pub dropped: AtomicU64,
-}
-
-struct PendingRow {
-    row: UsageRow,
-    /// The part of it that was leased.
-    spent: Credit,
-    /// Held until the row is durably in the ledger.
-    permit: RowPermit,
-}
-
-/// What a stream holds from its admission until its row is durably in the ledger.
-#[derive(Debug)]
-pub struct RowPermit {
-    pub queue: Permit,
-    /// For a stream that took credit from a lease.
-    pub epoch: Option<EpochWork>,
-    pub spooled: SpooledRow,
-}
-
-impl RowPermit {
-    /// Its row is durably in the ledger.
-    fn settled(self) {
-        self.spooled.settled();
-    }
-
-    /// Its row is lost in this process. The spool keeps its note, and its epoch is not ended.
-    fn lose(self) {
-        self.epoch.into_iter().for_each(EpochWork::lose);
-    }
-}
-
-/// What the batcher takes over.
-enum UsageItem {
-    Row(Box<PendingRow>),
-    Release(Release),
+    /// From the sending of a batch to the ledger's last answer, retries included.
+    pub flushes: Timings,
+    /// From the end of the oldest stream of a batch to the sending of the batch.
+    pub ages: Timings,
 }
 
 /// Has the batcher look into its inbox.
@@ -125,23 +102,26 @@ struct Flush {
 pub struct UsageHandle {
     /// Shared, since a clone of an `Addr` allocates.
     addr: Arc<Addr<UsageBatcher>>,
+    mailbox: Arc<Mailbox>,
     inbox: Arc<UsageInbox<UsageItem>>,
     admission: Admission,
     counters: Arc<UsageCounters>,
+    clock: Arc<dyn Clock>,
     spool: Arc<dyn UsageSpool>,
 }
 
 impl UsageHandle {
     pub fn start(settings: UsageSettings, deps: UsageDeps, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(UsageCounters::default());
-        let spool = Arc::clone(&deps.spool);
+        let (spool, clock) = (Arc::clone(&deps.spool), Arc::clone(&deps.clock));
         let inbox = Arc::new(UsageInbox::new());
         let batcher = UsageBatcher::new(settings, deps, Arc::clone(&inbox), Arc::clone(&counters));
         let addr = UsageBatcher::start_in_arbiter(arbiter, |ctx| {
             ctx.set_mailbox_capacity(0);
             batcher
         });
-        Self { addr: Arc::new(addr), inbox, admission: Admission::new("usage", settings.queue), counters, spool }
+        let (addr, mailbox) = (Arc::new(addr), Mailbox::of("usage batcher"));
+        Self { addr, mailbox, inbox, admission: Admission::new("usage", settings.queue), counters, clock, spool }
     }
 
     /// A permit for one row, to be taken before a stream's first byte. `None` when the queue or the spool is full.
@@ -166,7 +146,8 @@ impl UsageHandle {
     pub fn record(&self, row: UsageRow, spent: Credit, mut permit: RowPermit) {
         permit.spooled.note_end(&row);
         self.counters.recorded.fetch_add(1, Relaxed);
-        self.put(UsageItem::Row(Box::new(PendingRow { row, spent, permit })));
+        let since = self.clock.monotonic();
+        self.put(UsageItem::Row(Box::new(PendingRow { row, since, spent, permit })));
     }
 
     fn put(&self, item: UsageItem) {
@@ -206,54 +187,20 @@ impl UsageHandle {
         &self.counters
     }
 
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
     pub fn queue(&self) -> AdmissionSnapshot {
         self.admission.snapshot()
     }
 
     fn tell<M>(&self, message: M) -> bool
     where
-        M: actix::Message + Send + 'static,
-        M::Result: Send,
-        UsageBatcher: Handler<M>,
+        M: Message<Result = ()> + Send + 'static,
+        UsageBatcher: Handler<Posted<M>>,
     {
-        self.addr.try_send(message).is_ok()
-    }
-}
-
-impl UsageItem {
-    /// Drops what no batcher takes any more. The lease of a release is reclaimed with this node's epoch.
-    fn lose(self, counters: &UsageCounters) {
-        let Self::Row(lost) = self else { return };
-        counters.dropped.fetch_add(1, Relaxed);
-        tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; the next start settles it from the usage spool");
-        lost.permit.lose();
-    }
-}
-
-/// Rows with their permits, and releases, that go to the ledger together.
-struct PendingBatch {
-    rows: Vec<PendingRow>,
-    releases: Vec<Release>,
-    /// Every release up to this number is in this load or in an earlier one.
-    releases_until: u64,
-}
-
-impl PendingBatch {
-    /// All of its rows are durably in the ledger.
-    fn settled(self) {
-        self.rows.into_iter().for_each(|record| record.permit.settled());
-    }
-
-    /// Two smaller loads, if this one has more than one item. Releases go after all rows, as in any batch.
-    fn halve(self) -> (Self, Self) {
-        let Self { mut rows, mut releases, releases_until } = self;
-        let (late_rows, late_releases) = match rows.len() {
-            0 => (Vec::new(), releases.split_off(releases.len() / 2)),
-            1 => (Vec::new(), std::mem::take(&mut releases)),
-            many => (rows.split_off(many / 2), std::mem::take(&mut releases)),
-        };
-        let later = Self { rows: late_rows, releases: late_releases, releases_until };
-        (Self { rows, releases, releases_until: 0 }, later)
+        self.addr.try_send(self.mailbox.post(message)).is_ok()
     }
 }
 
@@ -341,6 +288,9 @@ impl UsageBatcher {
             let now = self.deps.clock.monotonic();
             if self.batch.is_due(now) || (!self.waiters.is_empty() && !self.batch.is_empty()) {
                 let (rows, releases) = self.batch.take(now);
+                if let Some(oldest) = rows.first() {
+                    self.counters.ages.record(now.saturating_duration_since(oldest.since));
+                }
                 let releases_until = if releases.is_empty() { 0 } else { self.accepted.releases };
                 return self.send(PendingBatch { rows, releases, releases_until }, ctx);
             }
@@ -387,9 +337,11 @@ impl UsageBatcher {
             rows: load.rows.iter().map(|record| record.row.clone()).collect(),
             releases: load.releases.clone(),
         };
+        let began = self.deps.clock.monotonic();
         let settled = take(Arc::clone(&self.deps.ledger), batch, Arc::clone(&self.counters));
         ctx.spawn(settled.into_actor(self).map(move |answer, batcher, ctx| {
             batcher.in_flight = false;
+            batcher.counters.flushes.record(batcher.deps.clock.monotonic().saturating_duration_since(began));
             batcher.settled(load, &answer);
             batcher.deps.epoch_state.held().knows();
             batcher.advance(ctx);
@@ -455,6 +407,18 @@ impl Drop for UsageBatcher {
         for item in self.inbox.close() {
             item.lose(&self.counters);
         }
+    }
+}
+
+impl<M> Handler<Posted<M>> for UsageBatcher
+where
+    M: Message<Result = ()>,
+    Self: Handler<M>,
+{
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<M>, ctx: &mut Self::Context) {
+        Handler::handle(self, posted.open(), ctx);
     }
 }
 

@@ -41,6 +41,7 @@ use crate::{
     ids::{InstallationId, StoreId},
     model::{Installation, NotedStore, StorageTier},
     ports::{ContentIndex, Installations, Mark, PortError, PortResult, StoreMarks},
+    storage::store_timings::StoreTimings,
 };
 
 /// How the store calls itself in errors.
@@ -65,6 +66,7 @@ pub struct StoreGuard {
     installation: OnceCell<Installation>,
     /// Whether this process marks new stores. Commands that only read do not.
     marks: AtomicBool,
+    timings: Arc<StoreTimings>,
     tiers: Vec<GuardedTier>,
 }
 
@@ -130,6 +132,7 @@ impl StoreGuard {
             index,
             installation: OnceCell::new(),
             marks: AtomicBool::new(false),
+            timings: Arc::default(),
         })
     }
 
@@ -141,6 +144,11 @@ impl StoreGuard {
     pub async fn mark_new_stores(&self) -> PortResult<()> {
         self.marks.store(true, Relaxed);
         try_join_all(self.tiers.iter().map(|watched| self.check_tier(watched))).await.map(drop)
+    }
+
+    /// How long the store of each tier takes.
+    pub fn timings(&self) -> &StoreTimings {
+        &self.timings
     }
 
     /// How the store of each tier related to this installation at the last check.

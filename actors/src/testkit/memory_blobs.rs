@@ -202,10 +202,10 @@ impl Shelf {
     }
 
     /// The copy that readers use.
-    fn hottest(&self, hash: ContentHash) -> Option<Arc<Blob>> {
+    fn hottest(&self, hash: ContentHash) -> Option<(StorageTier, Arc<Blob>)> {
         let mut tiers = StorageTier::ALL.to_vec();
         tiers.sort_by_key(|&tier| self.is_demoted(hash, tier));
-        tiers.into_iter().find_map(|tier| self.copy(hash, tier))
+        tiers.into_iter().find_map(|tier| Some((tier, self.copy(hash, tier)?)))
     }
 }
 
@@ -227,10 +227,11 @@ impl BlobStore for MemoryBlobs {
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
         let work = || {
-            let blob = self.0.hottest(hash).ok_or(PortError::NotFound(Missing::Blob))?;
+            let (tier, blob) = self.0.hottest(hash).ok_or(PortError::NotFound(Missing::Blob))?;
             let size_bytes = blob.bytes.len() as u64;
             let leaves = Arc::clone(&blob.leaves);
-            Ok(StoredBlob { size_bytes, leaves, source: Arc::new(MemorySource { shelf: Arc::clone(&self.0), blob }) })
+            let source = Arc::new(MemorySource { shelf: Arc::clone(&self.0), blob });
+            Ok(StoredBlob { tier, size_bytes, leaves, source })
         };
         self.0.script.play("open", 1, work).await
     }

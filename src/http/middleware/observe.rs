@@ -186,7 +186,7 @@ impl MessageBody for ObservedBody {
         match &part {
             Some(Ok(bytes)) => {
                 let taken = bytes.len() as u64;
-                this.exchange.bytes += taken;
+                this.exchange.sent(taken);
                 this.left = this.left.map(|left| left.saturating_sub(taken));
                 if this.left == Some(0) {
                     this.exchange.outcome = ExchangeOutcome::Completed;

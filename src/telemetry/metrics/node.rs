@@ -35,7 +35,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 43] = [
+        let rows: [Row; 34] = [
             ("penstock_quota_hits_total", COUNTER, "Requests to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -132,47 +132,6 @@ impl NodeCollector {
                 COUNTER,
                 "Usage rows that could not be stored anywhere; must be 0.",
                 |node| load(&node.usage.counters().dropped),
-            ),
-            (
-                "penstock_usage_spool_full",
-                GAUGE,
-                "1 while the usage spool has no room, so that new streams are refused.",
-                |node| u64::from(node.spool().is_full),
-            ),
-            ("penstock_usage_spool_bytes", GAUGE, "Disk space of the usage spool.", |node| node.spool().bytes),
-            ("penstock_usage_spool_segments", GAUGE, "Files of the usage spool.", |node| node.spool().segments),
-            (
-                "penstock_usage_spool_entries",
-                GAUGE,
-                "Streams that are noted in the usage spool and not in the ledger yet.",
-                |node| node.spool().entries,
-            ),
-            (
-                "penstock_usage_spool_oldest_seconds",
-                GAUGE,
-                "Age of the oldest note among them; a stream that runs is noted again as it goes on.",
-                |node| {
-                    let age = node.oldest_note().map(|oldest| node.now().duration_since(oldest).as_secs());
-                    u64::try_from(age.unwrap_or_default()).unwrap_or_default()
-                },
-            ),
-            ("penstock_usage_spool_notes_total", COUNTER, "Notes written to the usage spool.", |node| {
-                node.spool().notes
-            }),
-            (
-                "penstock_usage_spool_write_failures_total",
-                COUNTER,
-                "Notes and files of the usage spool that could not be written or removed.",
-                |node| node.spool().write_failures,
-            ),
-            ("penstock_usage_spool_sync_failures_total", COUNTER, "Syncs of the usage spool that failed.", |node| {
-                node.spool().sync_failures
-            }),
-            (
-                "penstock_usage_spool_recovered",
-                GAUGE,
-                "Streams that earlier processes had left in the usage spool when this one started.",
-                |node| node.spool().recovered,
             ),
             (
                 "penstock_database_restores_total",

@@ -1,5 +1,8 @@
 //! Numbers that are read at each scrape, in the exporter's form.
 
+use std::time::Duration;
+
+use penstock_actors::flow::timings::{STEPS, TimingsSnapshot};
 use prometheus::proto::{self, MetricType};
 
 /// A number with its labels. Numbers are exact up to 2^53, as in the format.
@@ -8,14 +11,7 @@ pub(super) fn metric<'l>(
     labels: impl IntoIterator<Item = (&'l str, &'l str)>,
     value: f64,
 ) -> proto::Metric {
-    let mut metric = proto::Metric::default();
-    let label = |(name, value): (&str, &str)| {
-        let mut label = proto::LabelPair::default();
-        label.set_name(name.to_owned());
-        label.set_value(value.to_owned());
-        label
-    };
-    metric.set_label(labels.into_iter().map(label).collect());
+    let mut metric = labelled(labels);
     if kind == MetricType::COUNTER {
         let mut counter = proto::Counter::default();
         counter.set_value(value);
@@ -25,6 +21,38 @@ pub(super) fn metric<'l>(
         gauge.set_value(value);
         metric.set_gauge(gauge);
     }
+    metric
+}
+
+/// Times with their labels.
+pub(super) fn histogram<'l>(
+    labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+    timings: &TimingsSnapshot,
+) -> proto::Metric {
+    let bucket = |(end, within): (&Duration, &u64)| {
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(end.as_secs_f64());
+        bucket.set_cumulative_count(*within);
+        bucket
+    };
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(STEPS.iter().zip(&timings.within).map(bucket).collect());
+    histogram.set_sample_count(timings.count);
+    histogram.set_sample_sum(timings.sum.as_secs_f64());
+    let mut metric = labelled(labels);
+    metric.set_histogram(histogram);
+    metric
+}
+
+fn labelled<'l>(labels: impl IntoIterator<Item = (&'l str, &'l str)>) -> proto::Metric {
+    let label = |(name, value): (&str, &str)| {
+        let mut label = proto::LabelPair::default();
+        label.set_name(name.to_owned());
+        label.set_value(value.to_owned());
+        label
+    };
+    let mut metric = proto::Metric::default();
+    metric.set_label(labels.into_iter().map(label).collect());
     metric
 }
 

@@ -30,6 +30,7 @@ use self::{
 use super::{QuotaCounters, QuotaDeps, QuotaSettings};
 use crate::{
     ids::{ReceiptId, UsageId},
+    mailbox::{Mailbox, Posted},
     model::{Credit, LostLease, Outcome, StreamSession},
     ports::Want,
     quota::{
@@ -74,6 +75,8 @@ impl Decision {
 
 pub(crate) struct ShardHandle {
     addr: OnceLock<Addr<QuotaShard>>,
+    /// Of all shards together.
+    mailbox: Arc<Mailbox>,
     state: Mutex<ShardState>,
     pub(super) deps: QuotaDeps,
     lost_lease: LostLease,
@@ -81,9 +84,15 @@ pub(crate) struct ShardHandle {
 }
 
 impl ShardHandle {
-    pub(super) fn new(settings: &QuotaSettings, deps: QuotaDeps, counters: Arc<QuotaCounters>) -> Self {
+    pub(super) fn new(
+        settings: &QuotaSettings,
+        deps: QuotaDeps,
+        counters: Arc<QuotaCounters>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         let state = ShardState { book: QuotaBook::new(settings.book), waiting: HashMap::new() };
-        Self { addr: OnceLock::new(), state: Mutex::new(state), deps, lost_lease: settings.lost_lease, counters }
+        let (addr, state) = (OnceLock::new(), Mutex::new(state));
+        Self { addr, mailbox, state, deps, lost_lease: settings.lost_lease, counters }
     }
 
     /// Takes the address of the shard's actor. There is one, once.
@@ -98,11 +107,10 @@ impl ShardHandle {
     /// Sends the actor a message that must arrive. It is handled even when the sender is gone, since no sender waits for a reply.
     pub(super) fn tell<M>(&self, message: M) -> bool
     where
-        M: actix::Message + Send + 'static,
-        M::Result: Send,
-        QuotaShard: actix::Handler<M>,
+        M: actix::Message<Result = ()> + Send + 'static,
+        QuotaShard: actix::Handler<Posted<M>>,
     {
-        self.addr.get().is_some_and(|addr| addr.try_send(message).is_ok())
+        self.addr.get().is_some_and(|addr| addr.try_send(self.mailbox.post(message)).is_ok())
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, ShardState> {

@@ -1,6 +1,9 @@
 //! A guarded store, as a blob store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,14 +14,36 @@ use crate::{
     ids::ContentHash,
     model::{LeafHash, PartName, StorageTier},
     ports::{
-        BlobCopies, BlobSink, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoreMarks, StoreTime,
-        StoredBlob, StoredCopy, Sweep, UploadParts,
+        BlobCopies, BlobSink, BlobSource, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoreMarks,
+        StoreTime, StoredBlob, StoredCopy, Sweep, UploadParts,
     },
+    storage::store_timings::{StoreOperation, TimedSource},
 };
 
 impl StoreGuard {
     fn guarded(self: &Arc<Self>, tier: StorageTier, sink: Box<dyn BlobSink>) -> Box<dyn BlobSink> {
         Box::new(GuardedSink { guard: Arc::clone(self), tier, sink })
+    }
+
+    async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
+        let began = Instant::now();
+        let opened = self.store.open(hash).await;
+        // A look-up begins in the hottest tier, and one that fails says no tier.
+        let tier = opened.as_ref().map_or(StorageTier::Hot, |blob| blob.tier);
+        self.timings.ended(tier, StoreOperation::Open, began, &opened);
+        opened.map(|blob| StoredBlob { source: self.timed(tier, blob.source), ..blob })
+    }
+
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
+        let began = Instant::now();
+        let opened = self.store.open_copy(hash, tier).await;
+        self.timings.ended(tier, StoreOperation::Open, began, &opened);
+        let timed = |copy: StoredCopy| StoredCopy { source: self.timed(tier, copy.source), ..copy };
+        opened.map(|copy| copy.map(timed))
+    }
+
+    fn timed(&self, tier: StorageTier, source: Arc<dyn BlobSource>) -> Arc<dyn BlobSource> {
+        Arc::new(TimedSource { source, tier, timings: Arc::clone(&self.timings) })
     }
 }
 
@@ -40,13 +65,13 @@ impl BlobStore for GuardedBlobs {
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
-        let missing = match self.store().open(hash).await {
+        let missing = match self.0.open(hash).await {
             Err(PortError::NotFound(what)) => what,
             opened => return opened,
         };
         self.0.absent().await?;
         // Callers ask only for content in the index, so this blob does not belong in the trash.
-        if self.recover(hash).await? { self.store().open(hash).await } else { Err(PortError::NotFound(missing)) }
+        if self.recover(hash).await? { self.0.open(hash).await } else { Err(PortError::NotFound(missing)) }
     }
 
     async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
@@ -76,13 +101,13 @@ impl BlobCopies for GuardedBlobs {
 
     async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
         self.0.check(tier, RECENT).await?;
-        match self.store().open_copy(hash, tier).await {
+        match self.0.open_copy(hash, tier).await {
             Ok(Some(copy)) => Ok(Some(copy)),
             // A copy that seems damaged or missing may have been read while the store went away.
             other => {
                 self.0.check(tier, Duration::ZERO).await?;
                 match other {
-                    Ok(None) if self.recover(hash).await? => self.store().open_copy(hash, tier).await,
+                    Ok(None) if self.recover(hash).await? => self.0.open_copy(hash, tier).await,
                     other => other,
                 }
             }
@@ -188,7 +213,10 @@ struct GuardedSink {
 #[async_trait]
 impl BlobSink for GuardedSink {
     async fn write(&mut self, part: Bytes) -> PortResult<()> {
-        self.sink.write(part).await
+        let began = Instant::now();
+        let written = self.sink.write(part).await;
+        self.guard.timings.ended(self.tier, StoreOperation::Write, began, &written);
+        written
     }
 
     fn replace(&mut self) {
@@ -196,7 +224,11 @@ impl BlobSink for GuardedSink {
     }
 
     async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
-        self.guard.check(self.tier, RECENT).await?;
-        self.sink.commit(hash, leaves).await
+        let Self { guard, tier, sink } = *self;
+        guard.check(tier, RECENT).await?;
+        let began = Instant::now();
+        let committed = sink.commit(hash, leaves).await;
+        guard.timings.ended(tier, StoreOperation::Commit, began, &committed);
+        committed
     }
 }

@@ -53,9 +53,10 @@ pub(super) struct Exchange {
     began: Instant,
     method: &'static str,
     route: Cow<'static, str>,
+    class: RouteClass,
     status: Option<StatusCode>,
     problem: Option<ProblemType>,
-    pub(super) bytes: u64,
+    bytes: u64,
     pub(super) outcome: ExchangeOutcome,
 }
 
@@ -69,6 +70,7 @@ impl Exchange {
             began: Instant::now(),
             method: known_method(method),
             route: Cow::Borrowed(UNMATCHED),
+            class: RouteClass::Unmatched,
             status: None,
             problem: None,
             bytes: 0,
@@ -79,11 +81,20 @@ impl Exchange {
     /// The head of the answer is ready.
     pub(super) fn answered(&mut self, route: Option<String>, status: StatusCode, problem: Option<ProblemType>) {
         if let Some(template) = route {
+            self.class = RouteClass::of(&template);
             self.route = Cow::Owned(template);
         }
         self.status = Some(status);
         self.problem = problem;
-        self.metrics.answer_began(RouteClass::of(&self.route).as_str(), self.began.elapsed());
+        self.metrics.answer_began(self.class, self.began.elapsed());
+    }
+
+    /// The connection took bytes of the answer's body.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        if self.bytes == 0 && bytes > 0 {
+            self.metrics.first_bytes(self.class, self.began.elapsed());
+        }
+        self.bytes += bytes;
     }
 
     fn log(&self, level: AccessLevel) {
@@ -121,16 +132,15 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let class = RouteClass::of(&self.route);
         self.metrics.request_ended(&EndedRequest {
             route: &self.route,
-            class: class.as_str(),
+            class: self.class,
             method: self.method,
             status: status_class(self.status),
             outcome: self.outcome.as_str(),
             bytes: self.bytes,
         });
-        self.log(if class == RouteClass::Operations { AccessLevel::Debug } else { AccessLevel::Info });
+        self.log(if self.class == RouteClass::Operations { AccessLevel::Debug } else { AccessLevel::Info });
         if let Some(trace) = self.request.trace.clone() {
             self.send_span(trace);
         }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     flow::log_budget::LogBudget,
     ids::{ReceiptId, UsageId},
+    mailbox::Posted,
     model::LostLease,
     ports::{SlotGrant, StreamSlot},
     quota::{book::Freshness, cache::QuotaSettings, refill_queue::RefillQueue, refusal::Refusal},
@@ -270,6 +271,18 @@ impl Drop for QuotaShard {
     fn drop(&mut self) {
         // Their callers learn at once that no answer comes.
         drop(std::mem::take(&mut self.state().waiting));
+    }
+}
+
+impl<M> Handler<Posted<M>> for QuotaShard
+where
+    M: Message<Result = ()>,
+    Self: Handler<M>,
+{
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<M>, ctx: &mut Self::Context) {
+        Handler::handle(self, posted.open(), ctx);
     }
 }
 

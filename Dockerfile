@@ -18,6 +18,8 @@ FROM tools AS build
 COPY --from=recipe /build/recipe.json .
 RUN cargo chef cook --release --locked --package penstock --recipe-path recipe.json
 COPY . .
+# For `penstock_build_info`: `docker build --build-arg PENSTOCK_COMMIT=$(git rev-parse HEAD)`.
+ARG PENSTOCK_COMMIT=unknown
 RUN cargo build --release --locked --package penstock
 # The bill of materials of this binary.
 RUN .ci/sbom >sbom.cdx.json

@@ -23,6 +23,7 @@ mod drive;
 #[cfg(test)]
 mod fake_node;
 mod fault;
+mod hold;
 mod latency;
 mod limits;
 mod live;

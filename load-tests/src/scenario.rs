@@ -28,6 +28,7 @@ use crate::{
         fleet::{self, Fleet},
         overload::{self, Overload},
         planned,
+        scrape::{self, Scrape},
         smoke::{self, Smoke},
         thousand::Thousand,
     },
@@ -40,10 +41,11 @@ use crate::{
 const SECONDS: Duration = Duration::from_secs(10);
 
 /// Those that are more than requests at times, so that a file does not say it all.
-const OTHERS: [(&str, &str); 4] = [
+const OTHERS: [(&str, &str); 5] = [
     ("smoke", "A little of everything in a few seconds: streams, ranges, an exact quota, a refund"),
     ("thousand", "A thousand streams held at one moment, then as many as fit"),
     ("fleet", "Ten instances on what the environment says they share, asked at random: round trips and times"),
+    ("scrape", "What a look at the metrics costs while 10,000 streams are held"),
     ("overload", "Ten times as many streams as the node can serve: what still arrives, and how the rest is refused"),
 ];
 
@@ -52,6 +54,7 @@ enum Scenario {
     Thousand(Thousand),
     Fleet(Fleet),
     Overload(Overload),
+    Scrape(Scrape),
     Planned(Box<Plan>),
 }
 
@@ -63,6 +66,7 @@ impl Scenario {
             "thousand" => Self::Thousand(Thousand::new(seconds)),
             "fleet" => Self::Fleet(Fleet::new(seconds)),
             "overload" => Self::Overload(Overload::new(seconds)),
+            "scrape" => Self::Scrape(Scrape::new()),
             name => {
                 let mut plan = catalogue::find(name)?;
                 if let Some(seconds) = args.seconds {
@@ -80,6 +84,7 @@ impl Scenario {
             Self::Thousand(thousand) => thousand.streams,
             Self::Fleet(_) => fleet::CLIENTS * fleet::INSTANCES,
             Self::Overload(_) => overload::OPEN_AT_MOST,
+            Self::Scrape(scrape) => scrape.streams,
             Self::Planned(plan) => plan.max_open,
         }
     }
@@ -88,6 +93,7 @@ impl Scenario {
     fn settings(&self) -> Vec<(String, String)> {
         match self {
             Self::Overload(_) => vec![(overload::MAX_STREAMS.0.to_owned(), overload::MAX_STREAMS.1.to_owned())],
+            Self::Scrape(_) => scrape::SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             Self::Planned(plan) => plan.node.clone().into_iter().collect(),
             _ => Vec::new(),
         }
@@ -134,6 +140,7 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         Scenario::Thousand(thousand) => thousand.run(&bench).await?,
         Scenario::Fleet(fleet) => fleet.run(&bench).await?,
         Scenario::Overload(overload) => overload.run(&bench).await?,
+        Scenario::Scrape(scrape) => scrape.run(&bench).await?,
         Scenario::Planned(plan) => planned::run(plan, &bench, began).await?,
     };
     let samples = sampler.stop();
@@ -334,6 +341,17 @@ mod tests {
         assert!(findings.phases[1].requests >= 20, "each client of the rush streams at least once");
         let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
         assert_eq!(billing.differences, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn the_metrics_are_looked_at_while_all_streams_are_held() {
+        let bench = fake_node::start(Flaw::None).await;
+        let few = Scrape { streams: 20, size: 4 << 20, receipts: 2, scrapes: 5 };
+        let findings = few.run(&bench).await.unwrap();
+        let [before, after, _time] = findings.checks.as_slice() else { panic!("{:?}", findings.checks) };
+        assert!(before.kept && after.kept, "{:?}", findings.checks);
+        assert_eq!(findings.phases.iter().map(|phase| phase.requests).collect::<Vec<_>>(), [5, 5]);
+        assert_eq!(findings.tally.received.values().map(|received| received.streams).sum::<u64>(), 20);
     }
 
     /// All that streams, in half a second.

@@ -4,5 +4,6 @@
 pub(crate) mod fleet;
 pub(crate) mod overload;
 pub(crate) mod planned;
+pub(crate) mod scrape;
 pub(crate) mod smoke;
 pub(crate) mod thousand;

@@ -140,6 +140,11 @@ async fn every_query_of_alerts_and_dashboards_is_answered_from_what_a_node_expos
     let lint = lint.arg(file.path()).output().await.unwrap();
     assert!(lint.status.success(), "{}", said(&lint));
 
+    let manual = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let exposed = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let unexplained: Vec<&str> = exposed.filter(|name| name.starts_with("penstock_") && !manual.contains(name)).collect();
+    assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
+
     let prometheus = Prometheus::scraping(&node).await;
     let rules = fs::read_to_string(root().join("config/prometheus/penstock.rules.yml")).unwrap();
     let queries = queries();
@@ -190,7 +195,7 @@ async fn alerts_fire_when_a_promise_breaks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_have_as_many_series_after_many_receipts_as_after_few() {
+async fn metrics_have_as_many_series_after_many_receipts_and_paths_as_after_few() {
     let mut node = TestNode::start(On::Sqlite).await;
     let paid = node.paid(&sample(2, 1000), "unlimited").await;
     let series = async || {
@@ -198,24 +203,64 @@ async fn metrics_have_as_many_series_after_many_receipts_as_after_few() {
         page.lines().filter(|line| !line.starts_with('#')).count()
     };
     node.stream(&paid).send().await.unwrap().bytes().await.unwrap();
-    let guess = |number: u32| format!("/v1/streaming/data/{}?receipt={number}&q={number}", paid.hash);
-    node.get(&guess(0)).header("x-receipt-id", uuid::Uuid::new_v4().to_string()).send().await.unwrap();
+    // A receipt for the content, a path that is no route, and a content and a run that nothing has.
+    let guess = async |number: u32| {
+        let made_up = uuid::Uuid::new_v4().to_string();
+        let path = match number % 4 {
+            0 => format!("/{made_up}/{number}"),
+            1 => format!("/v1/streaming/data/{number:064x}"),
+            2 => format!("/v1/openlineage/runs/{made_up}"),
+            _ => format!("/v1/streaming/data/{}?receipt={number}&q={number}", paid.hash),
+        };
+        let asked = node.get(&path).header("x-receipt-id", &made_up).header("user-agent", &made_up);
+        assert!(asked.send().await.unwrap().status().is_client_error(), "{path}");
+    };
+    for number in 0..4 {
+        guess(number).await;
+    }
     let few = series().await;
-    futures::stream::iter(1..=10_000)
-        .for_each_concurrent(32, async |number| {
-            let made_up = uuid::Uuid::new_v4().to_string();
-            let asked = node.get(&guess(number)).header("x-receipt-id", &made_up).header("user-agent", &made_up);
-            assert!(asked.send().await.unwrap().status().is_client_error());
-        })
-        .await;
-    let receipt = node.receipt(&paid.version, serde_json::json!({ "quotaTier": "unlimited" })).await;
-    let other = crate::node::Paid { receipt, ..paid.clone() };
-    node.stream(&other).send().await.unwrap().bytes().await.unwrap();
+    futures::stream::iter(4..10_000).for_each_concurrent(32, guess).await;
+    for _ in 0..20 {
+        let receipt = node.receipt(&paid.version, serde_json::json!({ "quotaTier": "unlimited" })).await;
+        let other = crate::node::Paid { receipt, ..paid.clone() };
+        node.stream(&other).send().await.unwrap().bytes().await.unwrap();
+    }
     // A statement or an outcome that is seen for the first time has a few series of its own.
     let many = series().await;
     assert!(many < few + 100, "{few} series became {many}");
     node.finish().await;
 }
+
+on_sqlite!(a_stream_and_an_upload_show_in_the_times_of_stores_actors_and_first_bytes, async |node: &mut TestNode| {
+    let first_bytes = "penstock_http_first_byte_seconds_count";
+    let paid = node.paid(&sample(1, 300_000), "unlimited").await;
+    let before = node.metric(first_bytes, "class=\"streaming\"").await;
+    for _ in 0..3 {
+        assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap().len(), 300_000);
+    }
+    assert_eq!(node.metric(first_bytes, "class=\"streaming\"").await, before + 3.0);
+
+    // Files are a tier like any other store.
+    let operations = "penstock_storage_operation_seconds_count";
+    for operation in ["open", "read", "write", "commit"] {
+        let counted = node.metric(operations, &format!("tier=\"hot\",operation=\"{operation}\"")).await;
+        assert!(counted > 0.0, "{operation}");
+    }
+    assert_eq!(node.metric("penstock_storage_operation_failures_total", "").await, 0.0);
+
+    eventually("usage is settled", async || node.metric("penstock_usage_flush_seconds_count", "").await > 0.0).await;
+    assert!(node.metric("penstock_usage_batch_age_seconds_count", "").await > 0.0);
+    for actor in ["quota shard", "usage batcher"] {
+        let counted = node.metric("penstock_mailbox_wait_seconds_count", &format!("actor=\"{actor}\"")).await;
+        assert!(counted > 0.0, "{actor}");
+    }
+    eventually("no message waits", async || node.metric("penstock_mailbox_messages", "").await == 0.0).await;
+
+    assert_eq!(node.metric("penstock_build_info", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"")).await, 1.0);
+    let (allocated, resident) = ("state=\"allocated\"", "state=\"resident\"");
+    let allocated = node.metric("penstock_allocator_bytes", allocated).await;
+    assert!(allocated > 0.0 && node.metric("penstock_allocator_bytes", resident).await > allocated);
+});
 
 on_sqlite!(the_terminal_shows_a_node_that_is_busy, async |node: &mut TestNode| {
     let paid = node.paid(&sample(1, 300_000), "unlimited").await;

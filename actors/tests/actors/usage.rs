@@ -102,6 +102,21 @@ impl Bench {
 }
 
 #[actix::test]
+async fn the_age_of_a_batch_is_from_the_end_of_its_oldest_stream() {
+    let bench = Bench::start(64).await;
+    let right = bench.world.receipt(QuotaPolicy::default(), 10);
+    bench.record(bench.row(&right, 10, false));
+    bench.world.clock.advance(Duration::from_secs(20));
+    bench.record(bench.row(&right, 10, false));
+    bench.world.clock.advance(Duration::from_secs(1));
+    assert!(bench.usage.flush(PATIENCE).await);
+    let (ages, flushes) = (bench.usage.counters().ages.snapshot(), bench.usage.counters().flushes.snapshot());
+    assert_eq!((ages.count, ages.sum), (1, Duration::from_secs(21)));
+    assert_eq!(flushes.count, 1);
+    bench.end().await;
+}
+
+#[actix::test]
 async fn a_row_that_the_ledger_can_never_take_is_found_and_harms_no_other() {
     let bench = Bench::start(64).await;
     let (good, bad) =

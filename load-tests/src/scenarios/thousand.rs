@@ -17,15 +17,12 @@ use crate::{
     client::{Connection, Target},
     content::Content,
     fault::Fault,
+    hold::{hold, midway},
     measure::{Phase, PhaseReport, Tally},
     metrics,
     report::Check,
-    stream::{Ended, Stream, Wanted, stream},
+    stream::{Ended, Wanted, stream},
 };
-
-/// What the kernel may take in for a held stream before it is read. Without a bound it would take in some of the contents
-/// whole, and their streams would be over for the node while they are held here.
-const HELD_RECEIVE_BUFFER: u32 = 64 * 1024;
 
 /// After a fault a client takes a breath, so that a node that refuses everything is not asked a million times.
 const AFTER_FAULT: Duration = Duration::from_millis(100);
@@ -78,20 +75,9 @@ impl Thousand {
     /// Opens all, holds all, and reads all to their ends.
     async fn hold(&self, bench: &Bench, wanted: &[Wanted], findings: &mut Findings) -> anyhow::Result<()> {
         let phase = Phase::begin("hold");
-        let mut opening = JoinSet::new();
-        for wanted in wanted.iter().cycle().take(self.streams).cloned() {
-            opening.spawn(begin(bench.api.target.clone(), wanted));
-        }
         let mut tally = Tally::new();
-        let mut held = Vec::with_capacity(self.streams);
-        // Nobody reads on before the last one has begun: this loop is the barrier.
-        while let Some(begun) = opening.join_next().await {
-            match begun.context("a client was stopped")? {
-                Ok(stream) => held.push(stream),
-                Err(failed) => tally.record(&failed.receipt_id, &failed.ended),
-            }
-        }
-        let midway = held.iter().filter(|held| held.stream.is_midway()).count();
+        let held = hold(&bench.api.target, wanted, self.streams, &mut tally).await?;
+        let midway = midway(&held);
         findings.held_bytes = bench.resident().map(|resident| resident.now);
         let counted = bench.api.metrics().await.and_then(|text| metrics::sum(&text, metrics::ACTIVE_STREAMS));
         findings.checks.push(self.held_at_once(midway, counted));
@@ -134,51 +120,6 @@ impl Thousand {
         all.merge(tally);
         Ok(report)
     }
-}
-
-/// A stream that is held in the middle.
-struct Held {
-    receipt_id: String,
-    stream: Stream,
-    /// Kept open: the connection is part of what is held.
-    _connection: Connection,
-}
-
-impl Held {
-    async fn finish(self) -> (String, Ended) {
-        (self.receipt_id, self.stream.finish().await)
-    }
-}
-
-/// A stream that did not get so far.
-struct Failed {
-    receipt_id: String,
-    ended: Ended,
-}
-
-/// Connects, asks, and reads until the first bytes are there.
-async fn begin(target: Target, wanted: Wanted) -> Result<Held, Box<Failed>> {
-    let began = Instant::now();
-    let receipt_id = wanted.receipt_id.clone();
-    let nothing = |fault| Ended { received: 0, first_byte: None, total: began.elapsed(), fault: Some(fault) };
-    let opened = async {
-        let mut connection = Connection::open(&target, Some(HELD_RECEIVE_BUFFER)).await?;
-        let stream = Stream::open(&target, &mut connection, &wanted).await?;
-        Ok::<_, Fault>((connection, stream))
-    };
-    let (connection, mut stream) = match opened.await {
-        Ok(opened) => opened,
-        Err(fault) => return Err(Box::new(Failed { receipt_id, ended: nothing(fault) })),
-    };
-    while !stream.is_midway() {
-        match stream.read().await {
-            Ok(true) => {}
-            // It is at its end already, which the count of those in the middle will show.
-            Ok(false) => break,
-            Err(fault) => return Err(Box::new(Failed { receipt_id, ended: stream.ended(Some(fault)) })),
-        }
-    }
-    Ok(Held { receipt_id, stream, _connection: connection })
 }
 
 /// One client of the rush. Each begins at another content, so that at any moment all of them are asked for.

@@ -142,7 +142,8 @@ async fn every_query_of_alerts_and_dashboards_is_answered_from_what_a_node_expos
 
     let manual = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let exposed = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    let unexplained: Vec<&str> = exposed.filter(|name| name.starts_with("penstock_") && !manual.contains(name)).collect();
+    let unexplained: Vec<&str> =
+        exposed.filter(|name| name.starts_with("penstock_") && !manual.contains(name)).collect();
     assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
 
     let prometheus = Prometheus::scraping(&node).await;

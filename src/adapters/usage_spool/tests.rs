@@ -51,6 +51,31 @@ fn a_spool_keeps_the_promises_of_the_port() {
     usage_spool_suite::run(|| Real(tempfile::tempdir().expect("a folder"), NodeId::random()));
 }
 
+#[test]
+fn the_oldest_note_is_of_the_stream_that_was_noted_the_longest_ago() {
+    let (disk, node) = (SimulatedDisk::default(), NodeId::random());
+    let (spool, _) = open(&disk, settings(node, true, 100));
+    let at = |second: i64| Timestamp::from_second(1_793_530_200 + second).expect("a time");
+    let noted = |row: &UsageRow, second| UsageRow { finished_at: at(second), ..row.clone() };
+    let rows: Vec<_> = (0..10).map(|second| noted(&row(1), second)).collect();
+    let keys: Vec<_> = rows.iter().map(|row| spool.begin(row).expect("noted")).collect();
+    assert_eq!(spool.oldest(), Some(at(0)));
+    spool.renew(keys[0], &noted(&rows[0], 20)).expect("noted again");
+    assert_eq!(spool.oldest(), Some(at(1)));
+    spool.settled(keys[1]);
+    spool.cancel(keys[2]);
+    assert_eq!(spool.oldest(), Some(at(3)));
+    // Some of the notes are written again, into newer segments, and are as old as before.
+    for _ in 0..100 {
+        spool.renew(keys[9], &noted(&rows[9], 30)).expect("noted again");
+        spool.tend();
+    }
+    assert_eq!(spool.oldest(), Some(at(3)));
+    drop(spool);
+    let (spool, left) = open(&disk, settings(node, true, 100));
+    assert_eq!((left.rows.len(), spool.oldest()), (8, Some(at(3))));
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Begin,

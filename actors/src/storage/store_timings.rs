@@ -107,3 +107,25 @@ impl BlobSource for TimedSource {
         self.source.is_steady()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::Missing;
+
+    #[test]
+    fn what_fails_counts_for_its_tier_and_what_is_not_there_is_no_failure() {
+        let timings = StoreTimings::default();
+        let count = |outcome| timings.ended::<()>(StorageTier::Warm, StoreOperation::Open, Instant::now(), &outcome);
+        count(Ok(()));
+        count(Err(PortError::NotFound(Missing::Blob)));
+        count(Err(PortError::unavailable("a disk", "it hangs")));
+        let counted = |tier, operation| {
+            let (times, failures) = timings.snapshot(tier, operation);
+            (times.count, failures)
+        };
+        assert_eq!(counted(StorageTier::Warm, StoreOperation::Open), (3, 1));
+        assert_eq!(counted(StorageTier::Hot, StoreOperation::Open), (0, 0));
+        assert_eq!(counted(StorageTier::Warm, StoreOperation::Read), (0, 0));
+    }
+}

@@ -134,19 +134,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::telemetry::metrics::EndedRequest;
+    use crate::{route_class::RouteClass, telemetry::metrics::EndedRequest};
 
     #[test]
     fn series_are_added_up_to_the_labels_that_are_shown() {
         let metrics = Metrics::new().expect("names are unique");
-        let ended =
-            |status, route| EndedRequest { route, method: "GET", status, outcome: "ok", class: "catalogue", bytes: 10 };
+        let ended = |status, route| EndedRequest {
+            route,
+            method: "GET",
+            status,
+            outcome: "ok",
+            class: RouteClass::Catalogue,
+            bytes: 10,
+        };
         for (status, route) in [("2xx", "/a"), ("2xx", "/b"), ("5xx", "/a")] {
             metrics.http.request_ended(&ended(status, route));
         }
-        metrics.http.answer_began("catalogue", Duration::from_millis(3));
-        metrics.http.answer_began("streaming", Duration::from_secs(60));
-        metrics.http.answer_began("operations", Duration::from_secs(60));
+        metrics.http.answer_began(RouteClass::Catalogue, Duration::from_millis(3));
+        metrics.http.answer_began(RouteClass::Streaming, Duration::from_secs(60));
+        metrics.http.answer_began(RouteClass::Operations, Duration::from_secs(60));
         let snapshot = metrics.snapshot();
         assert_eq!(snapshot.values["penstock_http_requests_total|2xx"], 2.0);
         assert_eq!(snapshot.values["penstock_http_requests_total|5xx"], 1.0);

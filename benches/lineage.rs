@@ -36,9 +36,10 @@ use uuid::Uuid;
 
 const MILLION: usize = 1_000_000;
 
-/// Clients that send events at a time, and the sizes of their batches, which take turns.
+/// The sizes of the batches that clients send, and how many clients send at a time; they take turns. A client waits for its
+/// answer, so the rate of single events is the number of clients for each commit of the store.
+const BATCHES: [(usize, usize); 5] = [(1, 8), (1, 64), (1, 256), (100, SENDERS), (1000, SENDERS)];
 const SENDERS: usize = 8;
-const BATCHES: [usize; 3] = [1, 100, 1000];
 const TURN: Duration = Duration::from_secs(5);
 
 /// Jobs of the events that are sent.
@@ -130,12 +131,12 @@ async fn ingest(node: &TestNode, many: usize) {
     let mut rates = vec![Vec::new(); BATCHES.len()];
     // Single events are slow: they have the first rounds, and do not keep the others from a million.
     for round in 0.. {
-        for (size, rates) in BATCHES.iter().zip(&mut rates) {
+        for ((size, senders), rates) in BATCHES.iter().zip(&mut rates) {
             if sent.load(Relaxed) >= many || (*size == 1 && round > 2) {
                 continue;
             }
             let (before, turn) = (sent.load(Relaxed), Instant::now());
-            join_all((0..SENDERS).map(|_| async {
+            join_all((0..*senders).map(|_| async {
                 while turn.elapsed() < TURN && sent.load(Relaxed) < many {
                     let first = sent.fetch_add(*size, Relaxed);
                     let mut body = String::with_capacity(size * 1200);
@@ -156,12 +157,12 @@ async fn ingest(node: &TestNode, many: usize) {
             break;
         }
     }
-    println!("events in, {SENDERS} clients, {} events in {:.0} s", sent.load(Relaxed), began.elapsed().as_secs_f64());
-    for (size, mut rates) in BATCHES.iter().zip(rates) {
+    println!("events in, {} events in {:.0} s", sent.load(Relaxed), began.elapsed().as_secs_f64());
+    for ((size, senders), mut rates) in BATCHES.iter().zip(rates) {
         rates.sort_by(f64::total_cmp);
         let shown: Vec<_> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
         let middle = rates.get(rates.len() / 2).copied().unwrap_or_default();
-        println!("  {size:>4} in a request: {middle:>7.0} events/s  by turn {}", shown.join(" "));
+        println!("  {size:>4} in a request, {senders:>3} clients: {middle:>7.0} events/s  by turn {}", shown.join(" "));
     }
 }
 

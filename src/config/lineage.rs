@@ -29,9 +29,6 @@ pub struct Lineage {
     /// Events written together.
     #[serde(deserialize_with = "value::count")]
     pub batch_events: usize,
-    /// The longest time that an event waits for its batch to fill.
-    #[serde(deserialize_with = "value::duration")]
-    pub batch_age: Duration,
     /// The most bytes of events under way.
     #[serde(deserialize_with = "value::size")]
     pub queue: u64,

@@ -56,7 +56,6 @@ pub fn lineage_settings(config: &Config) -> LineageSettings {
     LineageSettings {
         ingest: LineageIngestSettings {
             batch_events: lineage.batch_events,
-            batch_age: lineage.batch_age,
             queue: u32::try_from(lineage.queue).unwrap_or(u32::MAX),
         },
         pruner: PrunerSettings {

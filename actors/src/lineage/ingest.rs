@@ -1,8 +1,8 @@
 //! `LineageIngest`: gathers events into batches, and reports the outcome of each event once it is durable.
 //!
-//! Offers (one event, or the events of one request) wait for their batch: until it is full, or its oldest offer has waited for the
-//! batch's age, or, under load, until the batch before it is stored. One batch is in flight at a time, so a slow store
-//! makes batches larger, not more numerous.
+//! An offer (one event, or the events of one request) waits only for the batch that is in flight: what has arrived by then is
+//! the next batch. One batch is in flight at a time, so a slow store makes batches larger, not more numerous, and one
+//! commit makes the events of many requests durable. No offer waits for others while the store has nothing to do.
 //!
 //! **Bound.** Each offer carries a permit for its bytes, taken before its body is read. When there is no permit, the
 //! request is refused. A batch is also bounded by the work it makes for the store: a larger offer is kept in several
@@ -33,15 +33,13 @@ use crate::{
 
 mod batch;
 
-use self::batch::{Offer, OfferPart, PendingOffers, batch_of};
+use self::batch::{Offer, OfferPart, batch_of};
 
 /// Bounds of the ingest.
 #[derive(Debug, Clone, Copy)]
 pub struct LineageIngestSettings {
     /// Events of a batch, beyond which it takes no more offers.
     pub batch_events: usize,
-    /// The longest time that an offer waits for others.
-    pub batch_age: Duration,
     /// Bytes of events that may be in flight.
     pub queue: u32,
 }
@@ -152,12 +150,12 @@ impl LineageHandle {
 pub struct LineageIngest {
     deps: LineageIngestDeps,
     counters: Arc<LineageIngestCounters>,
-    waiting: PendingOffers,
+    batch_events: usize,
+    waiting: VecDeque<Offer>,
     /// Offers that are sent before those that wait; each inner queue is one batch. They are halves of a rejected batch,
     /// and rests of offers that were too large for one batch.
     ahead: VecDeque<VecDeque<Offer>>,
     in_flight: bool,
-    armed: bool,
 }
 
 impl LineageIngest {
@@ -165,38 +163,30 @@ impl LineageIngest {
         Self {
             deps,
             counters,
-            waiting: PendingOffers::new(settings),
+            batch_events: settings.batch_events,
+            waiting: VecDeque::new(),
             ahead: VecDeque::new(),
             in_flight: false,
-            armed: false,
         }
     }
 
-    /// Sends a batch if one is due; otherwise sets the timer for it.
+    /// Sends the next batch, if none is in flight.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         if self.in_flight {
             return;
         }
-        if let Some(mut offers) = self.ahead.pop_front() {
-            let batch = batch_of(&mut offers, self.waiting.settings());
-            if !offers.is_empty() {
-                self.ahead.push_front(offers);
+        let batch = match self.ahead.pop_front() {
+            Some(mut offers) => {
+                let batch = batch_of(&mut offers, self.batch_events);
+                if !offers.is_empty() {
+                    self.ahead.push_front(offers);
+                }
+                batch
             }
-            return self.send(batch, ctx);
-        }
-        let now = self.deps.clock.monotonic();
-        if self.waiting.is_due(now) {
-            let batch = self.waiting.take(now);
-            return self.send(batch, ctx);
-        }
-        if let Some(due) = self.waiting.due_at()
-            && !self.armed
-        {
-            self.armed = true;
-            ctx.run_later(due.saturating_duration_since(now), |ingest, ctx| {
-                ingest.armed = false;
-                ingest.advance(ctx);
-            });
+            None => batch_of(&mut self.waiting, self.batch_events),
+        };
+        if !batch.is_empty() {
+            self.send(batch, ctx);
         }
     }
 
@@ -289,7 +279,7 @@ impl Handler<Offer> for LineageIngest {
     type Result = ();
 
     fn handle(&mut self, offer: Offer, ctx: &mut Self::Context) {
-        self.waiting.push(offer, self.deps.clock.monotonic());
+        self.waiting.push_back(offer);
         self.advance(ctx);
     }
 }

@@ -52,7 +52,7 @@ impl Bench {
     async fn start() -> Self {
         let (store, clock) = (Arc::<MemoryLineage>::default(), Arc::new(ManualClock::at(START)));
         let arbiter = Arbiter::new();
-        let settings = LineageIngestSettings { batch_events: 100, batch_age: Duration::ZERO, queue: 100_000 };
+        let settings = LineageIngestSettings { batch_events: 100, queue: 100_000 };
         let deps = LineageIngestDeps { store: store.clone(), clock: clock.clone() };
         let ingest = LineageHandle::start(settings, deps, &arbiter.handle());
         ingest.started().await;
@@ -103,6 +103,26 @@ async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
     let calls = bench.store.script.calls("ingest");
     assert!(calls.len() < 8 && calls.iter().sum::<usize>() == 15, "{calls:?}");
     assert_eq!(bench.ingest.counters().new.load(Relaxed), 15);
+    bench.end().await;
+}
+
+#[actix::test]
+async fn a_batch_takes_no_more_of_the_waiting_offers_than_its_bound() {
+    let bench = Bench::start().await;
+    let held = bench.store.script.hold("ingest");
+    let first = bench.offer(vec![bench.event("a", 0)]);
+    eventually("the first batch is under way", || bench.store.script.calls("ingest") == [1]).await;
+    let later: Vec<_> = (1..=250).map(|second| bench.offer(vec![bench.event("a", second)])).collect();
+    eventually("all have offered", || bench.ingest.queue().in_use == 25_100).await;
+    drop(held);
+    first.await.expect("answered").expect("kept");
+    // The clock of the bench stands still: the batches are sent although no time has passed.
+    for offer in later {
+        assert_eq!(offer.await.expect("answered").expect("kept"), [EventOutcome::New]);
+    }
+    let calls = bench.store.script.calls("ingest");
+    assert!(calls.iter().sum::<usize>() == 251 && calls.iter().all(|events| *events <= 100), "{calls:?}");
+    assert_eq!(bench.ingest.counters().batches.load(Relaxed), calls.len() as u64);
     bench.end().await;
 }
 

@@ -1,10 +1,9 @@
 //! Offers, and how batches are made of them. Limits only: no I/O, no clock of its own.
 
-use std::{collections::VecDeque, time::Instant};
+use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use super::LineageIngestSettings;
 use crate::{
     flow::admission::Permit,
     model::LineageEvent,
@@ -65,14 +64,8 @@ impl BatchSize {
         self.rows += other.rows;
     }
 
-    fn take(&mut self, other: Self) {
-        self.events -= other.events;
-        self.bytes -= other.bytes;
-        self.rows -= other.rows;
-    }
-
-    const fn is_full(&self, settings: &LineageIngestSettings) -> bool {
-        self.events >= settings.batch_events || self.bytes >= BATCH_BYTES || self.rows >= BATCH_ROWS
+    const fn is_full(&self, batch_events: usize) -> bool {
+        self.events >= batch_events || self.bytes >= BATCH_BYTES || self.rows >= BATCH_ROWS
     }
 }
 
@@ -112,9 +105,9 @@ impl OfferPart {
 }
 
 /// The oldest offers up to the limits: at least one event of the first, and perhaps only part of the last.
-pub(super) fn batch_of(offers: &mut VecDeque<Offer>, settings: &LineageIngestSettings) -> Vec<OfferPart> {
+pub(super) fn batch_of(offers: &mut VecDeque<Offer>, batch_events: usize) -> Vec<OfferPart> {
     let (mut batch, mut load) = (Vec::new(), BatchSize::default());
-    while !load.is_full(settings)
+    while !load.is_full(batch_events)
         && let Some(offer) = offers.pop_front()
     {
         let part = OfferPart::of(offer, BATCH_ROWS - load.rows, usize::from(batch.is_empty()));
@@ -129,50 +122,4 @@ pub(super) fn batch_of(offers: &mut VecDeque<Offer>, settings: &LineageIngestSet
         }
     }
     batch
-}
-
-/// Offers that wait for their batch.
-pub(super) struct PendingOffers {
-    settings: LineageIngestSettings,
-    offers: VecDeque<Offer>,
-    load: BatchSize,
-    oldest: Option<Instant>,
-}
-
-impl PendingOffers {
-    pub(super) const fn new(settings: LineageIngestSettings) -> Self {
-        let load = BatchSize { events: 0, bytes: 0, rows: 0 };
-        Self { settings, offers: VecDeque::new(), load, oldest: None }
-    }
-
-    pub(super) const fn settings(&self) -> &LineageIngestSettings {
-        &self.settings
-    }
-
-    pub(super) fn push(&mut self, offer: Offer, now: Instant) {
-        self.load.add(BatchSize::of(&offer.events));
-        self.offers.push_back(offer);
-        self.oldest.get_or_insert(now);
-    }
-
-    pub(super) fn due_at(&self) -> Option<Instant> {
-        self.oldest.map(|oldest| oldest + self.settings.batch_age)
-    }
-
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.load.is_full(&self.settings) || self.due_at().is_some_and(|due| due <= now)
-    }
-
-    /// The next batch.
-    pub(super) fn take(&mut self, now: Instant) -> Vec<OfferPart> {
-        let batch = batch_of(&mut self.offers, &self.settings);
-        for part in &batch {
-            self.load.take(BatchSize::of(&part.events));
-            // The rest of an offer goes before all offers that wait.
-            self.load.take(BatchSize::of(&part.offer.events));
-        }
-        // The rest has already waited for this batch. Its age begins anew, so that a full queue does not make small batches.
-        self.oldest = (!self.offers.is_empty()).then_some(now);
-        batch
-    }
 }

@@ -36,12 +36,12 @@ pub mod connection_limit;
 pub mod listener;
 #[cfg(target_os = "linux")]
 mod mute;
+pub mod outbox;
 pub mod tls;
 mod turn;
 mod turnstile;
 
-/// Bytes that a connection buffers for writing. Together with a piece of content, this is the memory of a stream with a
-/// slow reader.
+/// Bytes that the framework gathers for writing. Large answers go around its buffer ([`outbox`]).
 const WRITE_BUFFER: usize = 32 << 10;
 
 /// How connections are served.
@@ -103,6 +103,7 @@ impl Serving {
                 .on_connect_ext(|socket: &ClientSocket, data| {
                     data.insert(socket.connection());
                     data.insert(socket.turns());
+                    data.insert(socket.outbox());
                     data.insert(LastMark::default());
                 })
                 .expect(gatekeeper)

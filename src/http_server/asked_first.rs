@@ -55,7 +55,7 @@ where
     F::Error: 'static,
     F::Service: 'static,
     F::Future: 'static,
-    B: 'static,
+    B: MessageBody + 'static,
 {
     type Response = Response<ResponseBody<B>>;
     type Error = F::Error;
@@ -84,7 +84,7 @@ where
     S: Service<Request>,
     S::Response: Into<Response<B>>,
     S::Error: 'static,
-    B: 'static,
+    B: MessageBody + 'static,
 {
     type Response = Response<ResponseBody<B>>;
     type Error = S::Error;

@@ -1,8 +1,8 @@
 //! The socket of one client, as the server reads and writes it, and as a delivery sees it.
 //!
-//! Three buffers lie between a delivery and the network: bytes that the server has gathered to write, bytes that the
-//! kernel has accepted and not sent, and bytes in flight. The first is counted here, because the server offers all of
-//! it with each write. The kernel reports the second. The third has left this node.
+//! Three buffers lie between a delivery and the network: bytes that the server has gathered to write or put into the
+//! [`Outbox`], bytes that the kernel has accepted and not sent, and bytes in flight. The first are counted here, because the
+//! server offers all of its own with each write. The kernel reports the second. The third have left this node.
 //!
 //! # Cutting a connection
 //! Any thread may cut a connection. From then on the kernel ignores the client's segments, so it has no reason to send
@@ -34,6 +34,7 @@ use std::{
     io,
     mem::MaybeUninit,
     net::Shutdown,
+    os::fd::AsFd as _,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -47,6 +48,7 @@ use std::{
 use actix_http::StatusCode;
 use bytes::{Buf as _, Bytes};
 use futures::task::AtomicWaker;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use penstock_actors::ports::Connection;
 use rustls::ServerConfig;
 use socket2::SockRef;
@@ -75,7 +77,10 @@ use self::{
     records::Records,
     session::Session,
 };
-use super::turnstile::{ALLOWANCE, Place, Turnstile};
+use super::{
+    outbox::Outbox,
+    turnstile::{ALLOWANCE, Place, Turnstile},
+};
 
 /// The kernel accepts more bytes only while it has less than this unsent. That bounds the kernel memory of a slow
 /// client, and the bytes that are read in vain for a client that leaves. A lower value would cost speed on a fast
@@ -116,9 +121,11 @@ pub struct ClientSocket {
     /// On an encrypted connection.
     session: Option<Box<Session>>,
     turns: Rc<RefCell<Turns>>,
+    /// What is to be written after the bytes of the server.
+    outbox: Rc<RefCell<Outbox>>,
     /// Bytes that arrived before their turn.
     early: Bytes,
-    /// The server has bytes to write that were not accepted: by the kernel, or on an encrypted connection for encryption.
+    /// There are bytes to write that were not accepted: by the kernel, or on an encrypted connection for encryption.
     has_unwritten: bool,
     /// Nothing of an earlier answer was to be written when the first byte of the present request was read.
     is_alone: bool,
@@ -218,6 +225,7 @@ impl ClientSocket {
             inner: Arc::new(inner),
             session,
             turns: Rc::default(),
+            outbox: Rc::default(),
             early: Bytes::new(),
             has_unwritten: false,
             is_alone: true,
@@ -257,6 +265,11 @@ impl ClientSocket {
     /// The turns, with which the server reports when it begins a request and when it has answered it.
     pub fn turns(&self) -> Rc<RefCell<Turns>> {
         Rc::clone(&self.turns)
+    }
+
+    /// Where the bodies of large answers put their bytes.
+    pub fn outbox(&self) -> Rc<RefCell<Outbox>> {
+        Rc::clone(&self.outbox)
     }
 
     /// A connection about which nothing is known.
@@ -316,6 +329,43 @@ impl Inner {
             ready!(self.stream.poll_write_ready(cx))?;
             if let Some(written) = self.transfer(Interest::WRITABLE, bytes.len(), || self.stream.try_write(bytes)) {
                 return Poll::Ready(written);
+            }
+        }
+    }
+
+    /// Hands these bytes, and then those in the outbox, to the kernel as they are. Says how many it accepted.
+    fn poll_put_all(&self, cx: &mut Context<'_>, bytes: &[u8], outbox: &Outbox) -> Poll<io::Result<usize>> {
+        if outbox.bytes() == 0 {
+            return self.poll_put(cx, bytes);
+        }
+        let (slices, used) = outbox.slices(bytes);
+        let slices = &slices[..used];
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let written = self.transfer(Interest::WRITABLE, offered, || self.stream.try_write_vectored(slices));
+            if let Some(written) = written {
+                return Poll::Ready(written);
+            }
+        }
+    }
+
+    /// Waits until the kernel has room for more bytes. The socket may count as ready after a call that left no room; so the
+    /// kernel is asked.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let asked = self.stream.try_io(Interest::WRITABLE, || {
+                let mut socket = [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut socket, PollTimeout::ZERO) {
+                    Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            });
+            match asked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                asked => return Poll::Ready(asked),
             }
         }
     }
@@ -469,33 +519,85 @@ impl ClientSocket {
         self.inner.poll_discard(cx).map(drop)
     }
 
-    /// Takes bytes for the client. On an encrypted connection they are taken when they are encrypted; the kernel gets them
-    /// with the next call, or with a flush, at the latest.
+    /// Takes bytes for the client: these, and then those in the outbox. Says how many of these. On an encrypted connection they
+    /// are taken when they are encrypted; the kernel gets them with the next call, or with a flush, at the latest.
     fn poll_pass_on(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { inner, session, .. } = self;
-        inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
+        let Self { inner, session, outbox, .. } = self;
+        let outbox = &mut *outbox.borrow_mut();
+        let offered = bytes.len() + outbox.bytes();
+        inner.buffered.store(offered as u64, Ordering::Relaxed);
         if self.allowance == 0 {
             ready!(self.turnstile.poll_pass(self.place.get_or_insert_default(), cx));
             self.allowance = ALLOWANCE;
         }
-        let Some(session) = session else {
-            let written = ready!(inner.poll_put(cx, bytes))?;
-            inner.buffered.store((bytes.len() - written) as u64, Ordering::Relaxed);
-            return Poll::Ready(Ok(written));
+        let taken = match session {
+            None => inner.poll_put_all(cx, bytes, outbox),
+            Some(session) => {
+                Self::poll_encrypt(inner, session, cx, if bytes.is_empty() { outbox.first() } else { bytes })
+            }
         };
+        let Poll::Ready(taken) = taken else {
+            outbox.blocked();
+            return Poll::Pending;
+        };
+        let taken = taken?;
+        inner.buffered.store((offered - taken) as u64, Ordering::Relaxed);
+        self.taken += taken as u64;
+        self.allowance = self.allowance.saturating_sub(taken);
+        let of_these = taken.min(bytes.len());
+        outbox.taken(taken - of_these);
+        self.has_unwritten = taken < offered;
+        Poll::Ready(Ok(of_these))
+    }
+
+    fn poll_encrypt(
+        inner: &Inner,
+        session: &mut Session,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         ready!(session.poll_send(inner, cx))?;
         let sealed = {
             let mut records = inner.records();
             if records.are_many() {
                 records.unsent(kernel::unsent(&inner.stream));
             }
-            let sealed = session.seal(bytes, &mut records)?;
-            inner.buffered.store((bytes.len() - sealed) as u64, Ordering::Relaxed);
-            sealed
+            session.seal(bytes, &mut records)?
         };
         match session.poll_send(inner, cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(sealed)),
+        }
+    }
+
+    /// Passes the outbox on, and lets the body that waits for it go on once the kernel has room.
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let (is_empty, wants_room) = {
+                let outbox = self.outbox.borrow();
+                if outbox.is_broken() {
+                    let error =
+                        io::Error::new(io::ErrorKind::UnexpectedEof, "the body of an answer ended before its length");
+                    return Poll::Ready(Err(error));
+                }
+                (outbox.bytes() == 0, outbox.wants_room())
+            };
+            if !is_empty {
+                ready!(self.poll_pass_on(cx, &[]))?;
+                continue;
+            }
+            if wants_room {
+                if let Some(session) = &mut self.session {
+                    ready!(session.poll_send(&self.inner, cx))?;
+                }
+                let Poll::Ready(room) = self.inner.poll_room(cx) else {
+                    self.outbox.borrow_mut().blocked();
+                    return Poll::Pending;
+                };
+                room?;
+            }
+            self.outbox.borrow_mut().free();
+            return Poll::Ready(Ok(()));
         }
     }
 
@@ -608,24 +710,22 @@ impl AsyncWrite for ClientSocket {
             return this.poll_refuse(cx).map_ok(|()| bytes.len());
         }
         this.has_unwritten = true;
-        let Poll::Ready(written) = this.poll_pass_on(cx, bytes) else {
+        let written = this.poll_pass_on(cx, bytes);
+        if written.is_pending() {
             this.keep_pace(cx)?;
-            return Poll::Pending;
-        };
-        let written = written?;
-        this.taken += written as u64;
-        this.has_unwritten = written < bytes.len();
-        this.allowance = this.allowance.saturating_sub(written);
-        Poll::Ready(Ok(written))
+        }
+        written
     }
 
     /// The server calls this each time it has done all pending work.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.inner.go_on(cx)?;
-        if this.pace.is_some() {
+        let passed_on = this.poll_outbox(cx)?;
+        if passed_on.is_pending() || this.pace.is_some() {
             this.keep_pace(cx)?;
         }
+        ready!(passed_on);
         if let Some(session) = &mut this.session {
             ready!(session.poll_send(&this.inner, cx))?;
             session.shrink();

@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn the_limit_on_open_files_bounds_the_connections() {
         let config = Config::load(&Sources::default()).expect("the defaults");
-        let most = [u64::MAX, 21_500, 20_000, 4096, 1024, 0].map(|files| most_connections(&config, files));
-        assert_eq!(most, [10_000, 10_000, 9250, 1298, 256, 1]);
+        let most = [u64::MAX, 25_500, 20_000, 4096, 1024, 0].map(|files| most_connections(&config, files));
+        assert_eq!(most, [12_000, 12_000, 9250, 1298, 256, 1]);
     }
 }

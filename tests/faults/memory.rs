@@ -1,15 +1,18 @@
 //! Memory: content may be larger than all of it.
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{future::join_all, stream};
 use penstock::config::S3Client;
 use reqwest::{Body, Method};
 use serde_json::json;
 
 use crate::{
-    node::{On, Paid, Setup, TestNode, expect, text},
+    kernel::at_a_standstill,
+    node::{On, Paid, Setup, TestNode, expect, sample, text},
+    patience::eventually,
     s3::TestBuckets,
     still::nothing_held,
+    wire::Wire,
 };
 
 const PART: u64 = 1 << 20;
@@ -61,5 +64,31 @@ async fn takes_little_memory(mut node: TestNode, size: u64) {
 
     nothing_held(&node).await;
     assert_eq!(node.charged(&paid.receipt).await, (size, 1));
+    node.finish().await;
+}
+
+/// A crowd of players that are paused. The limit is less than two thirds of what one piece of content for each would take with what the
+/// streams hold besides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_whose_clients_read_nothing_take_little_memory_and_give_it_back() {
+    const STREAMS: usize = 1000;
+    rlimit::increase_nofile_limit(8192).expect("the system allows more open files");
+    let mut node = TestNode::start(On::Sqlite).await;
+    let bytes = sample(31, 8 << 20);
+    let paid = node.paid(&bytes, "unlimited").await;
+    assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap(), bytes);
+    nothing_held(&node).await;
+
+    let before = node.forget_peak_memory();
+    let crowd = join_all((0..STREAMS).map(|_| Wire::streaming(&node, &paid))).await;
+    node.metric_becomes("penstock_streams_active", "", STREAMS as f64).await;
+    at_a_standstill(crowd[STREAMS - 1].address()).await;
+    let grown = node.peak_memory().saturating_sub(before);
+    assert!(grown < ROOM, "{STREAMS} streams took {} MiB", grown >> 20);
+
+    drop(crowd);
+    nothing_held(&node).await;
+    // Without a further request to the node: the allocator does it by itself.
+    eventually("the memory goes back to the system", async || node.resident_bytes() < before + (ROOM >> 2)).await;
     node.finish().await;
 }

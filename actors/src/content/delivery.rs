@@ -33,7 +33,7 @@ use crate::{
     },
     flow::fairness::FairPermit,
     ids::ReceiptId,
-    model::Outcome,
+    model::{LEAF_BYTES, Outcome},
     ports::{Connection, Missing, PortError, PortResult},
     quota::{
         cache::{Reservation, StreamEnd},
@@ -145,8 +145,10 @@ pub struct Delivery {
     framing: Bytes,
     tail: Bytes,
     reservation: Option<Reservation>,
-    /// A piece that waits for its time.
-    paused: Option<(Bytes, Pin<Box<Sleep>>, Instant)>,
+    /// The next piece waits for its time.
+    paused: Option<(Pin<Box<Sleep>>, Instant)>,
+    /// The next piece has its time.
+    is_paced: bool,
     /// Bytes of the answer handed over.
     handed_over: u64,
     /// All bytes were handed over, and some have not left the node.
@@ -224,6 +226,7 @@ impl Delivery {
             leaf,
             reservation: Some(reservation),
             paused: None,
+            is_paced: false,
             handed_over: 0,
             leaving: None,
             connection,
@@ -311,20 +314,52 @@ impl Delivery {
         }
     }
 
+    /// The length of the next piece: as the store reads it when the read-ahead budget is used up.
+    fn piece_length(&self) -> u64 {
+        let position = self.plan.parts.get(self.part).map_or(0, |part| part.range.end - self.left);
+        PIECE_BYTES.min(self.left).min(LEAF_BYTES - position % LEAF_BYTES)
+    }
+
+    /// Waits until the next piece may be sent. It is not read before, so that a paced stream holds none.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.is_paced, true)
+            && let Some(pacer) = self.reservation.as_ref().and_then(|reservation| reservation.grant().pacer.as_ref())
+        {
+            let now = Instant::now();
+            let wait = pacer.take(self.piece_length() as usize, now.into_std());
+            if !wait.is_zero() {
+                self.paused = Some((Box::pin(tokio::time::sleep(wait.min(LONGEST_PAUSE))), now + wait));
+            }
+        }
+        while let Some((sleep, due)) = &mut self.paused {
+            ready!(sleep.as_mut().poll(cx));
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.paused = None;
+            } else {
+                sleep.as_mut().reset(Instant::now() + left.min(LONGEST_PAUSE));
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// The next piece of content, as it comes from the store.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, DeliveryError>> {
-        if self.leaf.as_ref().is_none_or(|leaf| leaf.bytes.is_empty()) {
-            // Give it back before waiting for the next one: a slow store then holds no memory.
-            self.leaf = None;
+        if self.leaf.is_none() {
             let ByteSource::Ahead(leaves) = &mut self.source else { return Poll::Ready(Err(ended_early())) };
-            match ready!(leaves.poll_recv(cx)) {
+            match ready!(leaves.poll_next(cx)) {
                 Some(held) => self.leaf = Some(held?),
                 None => return Poll::Ready(Err(ended_early())),
             }
         }
         let Some(leaf) = &mut self.leaf else { return Poll::Ready(Err(ended_early())) };
         let length = leaf.bytes.len().min(PIECE_BYTES as usize);
-        Poll::Ready(Ok(leaf.bytes.split_to(length)))
+        let piece = leaf.bytes.split_to(length);
+        if leaf.bytes.is_empty() {
+            // Its budget is for others, however long the client takes for the piece.
+            self.leaf = None;
+        }
+        Poll::Ready(Ok(piece))
     }
 
     /// Hands a piece of content over, once it is noted.
@@ -391,17 +426,6 @@ impl Stream for Delivery {
         if this.is_revoked() {
             return this.fail(DeliveryError::Revoked);
         }
-        while let Some((piece, mut sleep, due)) = this.paused.take() {
-            if sleep.as_mut().poll(cx).is_pending() {
-                this.paused = Some((piece, sleep, due));
-                return Poll::Pending;
-            }
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return this.hand_over_content(piece);
-            }
-            this.paused = Some((piece, Box::pin(tokio::time::sleep(left.min(LONGEST_PAUSE))), due));
-        }
         if !this.framing.is_empty() {
             let framing = std::mem::take(&mut this.framing);
             return this.hand_over(framing);
@@ -423,24 +447,14 @@ impl Stream for Delivery {
                 return this.hand_over(framing);
             }
         }
-        let piece = match ready!(this.poll_piece(cx)) {
-            Ok(piece) => piece,
-            Err(error) => return this.fail(error),
-        };
-        let pacer = this.reservation.as_ref().and_then(|reservation| reservation.grant().pacer.clone());
-        let now = Instant::now();
-        let wait = pacer.map_or(Duration::ZERO, |pacer| pacer.take(piece.len(), now.into_std()));
-        if wait.is_zero() {
-            return this.hand_over_content(piece);
+        ready!(this.poll_pace(cx));
+        match ready!(this.poll_piece(cx)) {
+            Ok(piece) => {
+                this.is_paced = false;
+                this.hand_over_content(piece)
+            }
+            Err(error) => this.fail(error),
         }
-        let mut sleep = Box::pin(tokio::time::sleep(wait.min(LONGEST_PAUSE)));
-        // Poll once here, so that the timer wakes this task.
-        let elapsed = sleep.as_mut().poll(cx).is_ready();
-        this.paused = Some((piece, sleep, now + wait));
-        if elapsed {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
     }
 }
 

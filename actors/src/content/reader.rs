@@ -9,7 +9,8 @@
 //!
 //! **Bounds.** The leaf cache holds `memory_cache` bytes. At most [`OPEN_BLOBS`] blobs are open, and idle ones are
 //! closed. Leaves that streams hold are counted against one read-ahead budget. A stream that finds it used up reads
-//! small pieces instead of waiting, so slow readers cannot stop the others.
+//! small pieces instead of waiting, so slow readers cannot stop the others. At most [`PIECES`] bytes of such pieces are on their way
+//! from the store to the server.
 
 use std::{
     collections::HashSet,
@@ -39,6 +40,13 @@ use crate::{
 /// Blobs kept open for further streams; each holds an open file.
 const OPEN_BLOBS: u64 = 1024;
 const OPEN_IDLE: Duration = Duration::from_secs(10);
+
+/// Bytes of pieces that were read without read-ahead budget and not yet handed over. A stream reads one when its client has room for it
+/// and hands it over at once; so the bound is reached only when thousands begin at one moment, and then they take turns.
+const PIECES: u32 = 8 << 20;
+
+/// The longest wait for a turn.
+const PIECE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Suspects that wait for the verifier. Beyond that, a suspect is recorded when it is read again.
 const MOST_SUSPECTS: usize = 1000;
@@ -120,8 +128,7 @@ impl OpenContent {
 /// Bytes of one leaf, with the permit for them.
 pub struct LeafBytes {
     pub bytes: Bytes,
-    /// `None` for a small piece that was copied out of its leaf.
-    _permit: Option<Permit>,
+    _permit: Permit,
 }
 
 /// Verified reads of stored content.
@@ -131,6 +138,7 @@ pub struct ContentStore {
     open: Cache<ContentHash, Arc<OpenContent>>,
     leaves: Cache<(ContentHash, u64), Bytes>,
     read_ahead: Admission,
+    pieces: Admission,
     verify: Verify,
     io: Handle,
     counters: Arc<ContentCounters>,
@@ -159,6 +167,7 @@ impl ContentStore {
             open: Cache::builder().max_capacity(OPEN_BLOBS).time_to_idle(OPEN_IDLE).build(),
             leaves,
             read_ahead: Admission::new("read_ahead", settings.read_ahead),
+            pieces: Admission::new("pieces", PIECES),
             verify: settings.verify,
             io,
             counters: Arc::default(),
@@ -255,34 +264,53 @@ impl ContentStore {
         Ok(open)
     }
 
+    /// Budget for the leaf at this offset, if there is enough now.
+    pub(crate) fn budget(&self, content: &OpenContent, at: u64) -> Option<Permit> {
+        let bounds = content.leaf_range(at / LEAF_BYTES);
+        self.read_ahead.try_admit((bounds.end - bounds.start) as u32)
+    }
+
     /// Verified bytes of `content` from `range.start`: to the end of its leaf or of the range, whichever comes first. When
     /// the read-ahead budget is used up, at most `piece` bytes.
     ///
     /// # Errors
     /// `Corrupt` when the bytes are not those that were stored; `Unavailable` when the store does not answer.
     pub async fn read(&self, content: &Arc<OpenContent>, range: Range<u64>, piece: u64) -> PortResult<LeafBytes> {
+        self.read_within(self.budget(content, range.start), content, range, piece).await
+    }
+
+    /// As [`read`](Self::read), with or without budget.
+    pub(crate) async fn read_within(
+        &self,
+        budget: Option<Permit>,
+        content: &Arc<OpenContent>,
+        range: Range<u64>,
+        piece: u64,
+    ) -> PortResult<LeafBytes> {
         self.admit(content.hash)?;
         content.renew(self.epoch.load(Relaxed));
         let leaf = range.start / LEAF_BYTES;
         let bounds = content.leaf_range(leaf);
         let end = range.end.min(bounds.end);
-        let length = (bounds.end - bounds.start) as u32;
-        if let Some(permit) = self.read_ahead.try_admit(length) {
+        if let Some(budget) = budget {
             let bytes = self.leaf(content, leaf).await?;
             let within = (range.start - bounds.start) as usize..(end - bounds.start) as usize;
-            return Ok(LeafBytes { bytes: bytes.slice(within), _permit: Some(permit) });
+            return Ok(LeafBytes { bytes: bytes.slice(within), _permit: budget });
         }
         let end = end.min(range.start + piece);
+        let turn = self.pieces.admit((end - range.start) as u32, PIECE_PATIENCE).await;
+        let turn = turn
+            .ok_or_else(|| PortError::unavailable("the blob store", "other streams read all that may be on its way"))?;
         let within = (range.start - bounds.start) as usize..(end - bounds.start) as usize;
         if content.is_verified(leaf)
             && self.verify != Verify::Always
             && !self.leaves.contains_key(&(content.hash, leaf))
         {
             let bytes = self.read_exactly(content, range.start..end).await?;
-            return Ok(LeafBytes { bytes, _permit: None });
+            return Ok(LeafBytes { bytes, _permit: turn });
         }
         let bytes = self.leaf(content, leaf).await?;
-        Ok(LeafBytes { bytes: Bytes::copy_from_slice(&bytes[within]), _permit: None })
+        Ok(LeafBytes { bytes: Bytes::copy_from_slice(&bytes[within]), _permit: turn })
     }
 
     /// One whole leaf, from the cache or from one read that all its readers share.

@@ -30,6 +30,7 @@ mod exactness;
 mod field;
 mod governance;
 mod hand_over;
+mod instructions;
 mod keys;
 mod logs;
 mod main_job;

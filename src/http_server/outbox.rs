@@ -196,12 +196,12 @@ mod tests {
 
     #[test]
     fn a_body_gets_room_for_one_piece_at_a_time_until_its_client_is_fast() {
-        let mut cx = Context::from_waker(Waker::noop());
+        let cx = Context::from_waker(Waker::noop());
         let (mut outbox, mut rooms) = (Outbox::default(), Vec::new());
         outbox.begin(u64::MAX);
         for turn in 0..12 {
             let mut room = 0;
-            while outbox.poll_room(&mut cx).is_ready() {
+            while outbox.poll_room(&cx).is_ready() {
                 outbox.put(Bytes::from(vec![0; BATCH]));
                 room += 1;
             }

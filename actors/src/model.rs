@@ -4,6 +4,7 @@
 //! [`json_path`] for the paths that errors name. Every folder but [`ids`](crate::ids) may use this one.
 
 mod asset;
+mod chain;
 mod client_mark;
 mod content;
 mod credit;
@@ -13,6 +14,7 @@ pub mod json_path;
 mod lease;
 mod lineage;
 pub mod moment;
+mod payment;
 mod producer;
 mod quota_policy;
 pub mod rate_window;
@@ -26,6 +28,10 @@ mod usage;
 mod window;
 
 pub use asset::{Asset, NewAsset};
+pub use chain::{
+    BlockHash, ChainHash, ChainHeader, ChainWork, CheckedHeader, InvalidHash, MerkleRoot, Network, Outpoint, RawHeader,
+    TxId, TxOutput,
+};
 pub use client_mark::ClientMark;
 pub use content::{ContentMeta, LEAF_BYTES, LeafHash, UNSAID_MEDIA_TYPE, leaf_count};
 pub use credit::Credit;
@@ -37,6 +43,7 @@ pub use lineage::{
     LineageEvent, LineageNode, MentionedNode, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail,
     RunState, RunSummary, StoredEvent, words_of,
 };
+pub use payment::{Derivation, NewPayment, Payment, PaymentState, VerifiedTransaction};
 pub use producer::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role};
 pub use quota_policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use receipt::{Receipt, ReceiptStatus};

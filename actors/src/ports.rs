@@ -17,6 +17,7 @@ mod console_sessions;
 mod content_index;
 mod error;
 mod governance;
+mod headers;
 mod identities;
 mod installations;
 mod invalidation_bus;
@@ -24,6 +25,9 @@ mod ledger;
 mod lineage_store;
 mod page;
 mod payer_data;
+mod payment_keys;
+mod payment_verifier;
+mod payments;
 mod rate_limits;
 mod receipts;
 mod replay_guard;
@@ -59,6 +63,7 @@ pub use governance::{
     GovernancePolicies, GovernancePolicySummary, GovernanceRun, Occasion, Provenance, PutOutcome, RunMark,
     StoredGovernancePolicy,
 };
+pub use headers::{HEADERS_A_CALL, HeaderFault, HeaderRules, HeaderSource, HeaderStore};
 pub use identities::{BindOutcome, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use invalidation_bus::{InvalidationBus, Invalidations};
@@ -72,6 +77,9 @@ pub use lineage_store::{
 };
 pub use page::Page;
 pub use payer_data::{ErasureStep, PayerData};
+pub use payment_keys::PaymentKeys;
+pub use payment_verifier::{BestChain, PaymentFault, PaymentVerifier, VerificationLimits};
+pub use payments::{PaymentChange, Payments, Recorded};
 pub use rate_limits::{RateGrant, RateLimits};
 pub use receipts::{NewReceipt, QuotaView, Receipts, StatusChange};
 pub use replay_guard::{ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms};

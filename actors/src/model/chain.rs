@@ -1,0 +1,153 @@
+//! Transactions, outputs and blocks, as far as the node keeps them. It reads none of their rules here: a verifier of another
+//! crate does ([`PaymentVerifier`](crate::ports::PaymentVerifier), [`HeaderRules`](crate::ports::HeaderRules)).
+
+use std::{fmt, str::FromStr};
+
+/// The text is not 64 hexadecimal characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a transaction or a block is 64 hexadecimal characters")]
+pub struct InvalidHash;
+
+/// A double SHA-256, in the order of the wire. As text it is reversed, as every explorer shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChainHash([u8; 32]);
+
+impl ChainHash {
+    pub const fn from_wire(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn as_wire(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for ChainHash {
+    type Err = InvalidHash;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHash> {
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(InvalidHash);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().rev().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+fn nibble(digit: u8) -> Result<u8, InvalidHash> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok()).ok_or(InvalidHash)
+}
+
+impl fmt::Display for ChainHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().rev().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ChainHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The id of a transaction.
+pub type TxId = ChainHash;
+
+/// The id of a block: the hash of its header.
+pub type BlockHash = ChainHash;
+
+/// The root of the Merkle tree over a block's transactions.
+pub type MerkleRoot = ChainHash;
+
+/// One output of one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Outpoint {
+    pub txid: TxId,
+    /// The index of the output.
+    pub vout: u32,
+}
+
+impl fmt::Display for Outpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.txid, self.vout)
+    }
+}
+
+/// What an output pays, and to which script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TxOutput {
+    pub satoshis: u64,
+    pub locking_script: Vec<u8>,
+}
+
+/// The network whose rules hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    Main,
+    Test,
+    /// A private chain: blocks cost nothing to make.
+    Regtest,
+}
+
+/// The expected number of hashes behind a chain, as an unsigned number of 256 bits, the highest byte first. So the order of the
+/// bytes is the order of the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ChainWork(pub [u8; 32]);
+
+/// The 80 bytes of a block's header.
+pub type RawHeader = [u8; 80];
+
+/// A header that has been looked at alone: its proof of work holds for the target that it claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckedHeader {
+    pub raw: RawHeader,
+    pub hash: BlockHash,
+    pub previous: BlockHash,
+    pub merkle_root: MerkleRoot,
+    /// When the block was made, in seconds since 1970, by its miner's clock.
+    pub time: u32,
+    /// The target, in its compact form.
+    pub bits: u32,
+    /// What this block alone adds.
+    pub work: ChainWork,
+}
+
+/// A header with its place in its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainHeader {
+    pub header: CheckedHeader,
+    pub height: u32,
+    /// The work of the chain up to and with this block.
+    pub total_work: ChainWork,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_hash_survives_its_text(bytes: [u8; 32]) {
+            let hash = ChainHash::from_wire(bytes);
+            prop_assert_eq!(hash.to_string().parse(), Ok(hash));
+        }
+
+        #[test]
+        fn every_other_text_is_refused(text in "[0-9a-fA-F]{62,66}|\\PC{0,80}") {
+            let plain = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+            prop_assert_eq!(text.parse::<ChainHash>().is_ok(), plain);
+        }
+    }
+
+    #[test]
+    fn the_text_of_the_first_block_is_as_explorers_show_it() {
+        let text = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
+        let hash: BlockHash = text.parse().expect("64 digits");
+        assert_eq!(hash.as_wire()[0], 0x6f);
+        assert_eq!(hash.to_string(), text);
+    }
+}

@@ -11,7 +11,7 @@
 //! it, or when modules form a circle. The first file of each folder is its tour.
 //!
 //! 1. [`node`]: the node put together; the janitor, and the follower of changes.
-//! 2. [`storage`]: stored copies: verified, repaired, moved, guarded.
+//! 2. [`storage`], [`payments`]: stored copies: verified, repaired, moved, guarded; receipts for payments on chain, and the chain.
 //! 3. [`content`]: bytes in and out: uploads, verified reads, deliveries.
 //! 4. [`quota`]: receipts, leases and windows in memory; usage on its way to the ledger; this node's epoch.
 //! 5. [`lineage`], [`cache`], [`rate_limit`], [`policy_evaluator`]: each needs nothing of the others.
@@ -57,6 +57,7 @@ pub mod lineage;
 pub mod mailbox;
 pub mod model;
 pub mod node;
+pub mod payments;
 pub mod policy_evaluator;
 pub mod ports;
 pub mod quota;

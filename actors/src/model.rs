@@ -29,8 +29,8 @@ mod window;
 
 pub use asset::{Asset, NewAsset};
 pub use chain::{
-    BlockHash, ChainHash, ChainHeader, ChainWork, CheckedHeader, InvalidHash, MerkleRoot, Network, Outpoint, RawHeader,
-    TxId, TxOutput,
+    BlockHash, ChainHash, ChainHeader, ChainWork, CheckedHeader, HEADER_BYTES, InvalidHash, MerkleRoot, Network,
+    Outpoint, RawHeader, TxId, TxOutput,
 };
 pub use client_mark::ClientMark;
 pub use content::{ContentMeta, LEAF_BYTES, LeafHash, UNSAID_MEDIA_TYPE, leaf_count};

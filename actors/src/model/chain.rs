@@ -97,28 +97,72 @@ pub enum Network {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ChainWork(pub [u8; 32]);
 
-/// The 80 bytes of a block's header.
-pub type RawHeader = [u8; 80];
+impl ChainWork {
+    /// The sum; the largest number if it has no room. No chain gets there.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let mut sum = [0; 32];
+        let mut carry = 0;
+        for (at, byte) in sum.iter_mut().enumerate().rev() {
+            let digit = u16::from(self.0[at]) + u16::from(other.0[at]) + u16::from(carry);
+            [carry, *byte] = digit.to_be_bytes();
+        }
+        if carry > 0 { Self([u8::MAX; 32]) } else { Self(sum) }
+    }
+}
 
-/// A header that has been looked at alone: its proof of work holds for the target that it claims.
+/// The bytes of a header.
+pub const HEADER_BYTES: usize = 80;
+
+/// A block's header, as it is hashed: version (4 bytes), the hash of the block before it (32), the Merkle root (32), time (4),
+/// target (4) and nonce (4). Numbers begin with their lowest byte.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawHeader(pub [u8; HEADER_BYTES]);
+
+impl RawHeader {
+    pub fn previous(&self) -> BlockHash {
+        ChainHash(self.field::<4, 32>())
+    }
+
+    pub fn merkle_root(&self) -> MerkleRoot {
+        ChainHash(self.field::<36, 32>())
+    }
+
+    /// When the block was made, in seconds since 1970, by its miner's clock.
+    pub fn time(&self) -> u32 {
+        u32::from_le_bytes(self.field::<68, 4>())
+    }
+
+    /// The target, in its compact form.
+    pub fn bits(&self) -> u32 {
+        u32::from_le_bytes(self.field::<72, 4>())
+    }
+
+    fn field<const AT: usize, const LENGTH: usize>(&self) -> [u8; LENGTH] {
+        std::array::from_fn(|byte| self.0[AT + byte])
+    }
+}
+
+impl fmt::Debug for RawHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "header after {} with {}", self.previous(), self.merkle_root())
+    }
+}
+
+/// A header that was looked at alone: its proof of work holds for the target that it claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckedHeader {
     pub raw: RawHeader,
     pub hash: BlockHash,
-    pub previous: BlockHash,
-    pub merkle_root: MerkleRoot,
-    /// When the block was made, in seconds since 1970, by its miner's clock.
-    pub time: u32,
-    /// The target, in its compact form.
-    pub bits: u32,
-    /// What this block alone adds.
+    /// What this block alone adds to a chain.
     pub work: ChainWork,
 }
 
 /// A header with its place in its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainHeader {
-    pub header: CheckedHeader,
+    pub raw: RawHeader,
+    pub hash: BlockHash,
     pub height: u32,
     /// The work of the chain up to and with this block.
     pub total_work: ChainWork,
@@ -141,6 +185,39 @@ mod tests {
             let plain = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
             prop_assert_eq!(text.parse::<ChainHash>().is_ok(), plain);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn work_adds_up_as_numbers_do(a: u128, b: u128) {
+            let work = |number: u128| {
+                let mut bytes = [0; 32];
+                bytes[16..].copy_from_slice(&number.to_be_bytes());
+                ChainWork(bytes)
+            };
+            let sum = work(a).plus(work(b));
+            prop_assert_eq!(u128::from_be_bytes(sum.0[16..].try_into().expect("16 bytes")), a.wrapping_add(b));
+            prop_assert_eq!(sum.0[15], u8::from(a.checked_add(b).is_none()));
+            prop_assert_eq!(work(a).cmp(&work(b)), a.cmp(&b));
+        }
+    }
+
+    #[test]
+    fn a_sum_of_work_without_room_is_the_largest_number() {
+        let most = ChainWork([u8::MAX; 32]);
+        assert_eq!(most.plus(most), most);
+    }
+
+    #[test]
+    fn the_fields_of_a_header_are_where_the_network_has_them() {
+        let mut raw = [0; HEADER_BYTES];
+        for (at, byte) in (0..).zip(raw.iter_mut()) {
+            *byte = at;
+        }
+        let raw = RawHeader(raw);
+        assert_eq!(raw.previous().as_wire()[0], 4);
+        assert_eq!(raw.merkle_root().as_wire()[0], 36);
+        assert_eq!((raw.time(), raw.bits()), (0x4746_4544, 0x4b4a_4948));
     }
 
     #[test]

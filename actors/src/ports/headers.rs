@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use super::PortResult;
-use crate::model::{BlockHash, ChainHeader, CheckedHeader, RawHeader};
+use crate::model::{ChainHeader, CheckedHeader, RawHeader};
 
 /// The most headers that one call takes or gives: those of two weeks.
 pub const HEADERS_A_CALL: usize = 2_016;
@@ -18,8 +18,10 @@ pub enum HeaderFault {
     Work,
     #[error("its target is not the one that the chain before it requires")]
     Target,
-    #[error("its time is not after the median of the eleven blocks before it, or too far ahead")]
+    #[error("its time is not after the median of the eleven blocks before it")]
     Time,
+    #[error("it is not the block that the network has at this height")]
+    Checkpoint,
 }
 
 /// The rules of the network. Pure functions, without a store.
@@ -30,8 +32,8 @@ pub trait HeaderRules: Send + Sync + 'static {
     /// The fault.
     fn check(&self, raw: &RawHeader) -> Result<CheckedHeader, HeaderFault>;
 
-    /// Looks at a header on its parent: target and time. `before` are the headers before it, the parent last: as many as
-    /// [`context`](Self::context) says, or all up to the first one that the node has.
+    /// Looks at a header on its parent: target, time, and at some heights which block it is. `before` are the headers before it, the
+    /// parent last: as many as [`context`](Self::context) says, or all there are. The first block has none before it.
     ///
     /// # Errors
     /// The fault.
@@ -60,18 +62,19 @@ pub trait HeaderSource: Send + Sync + 'static {
     async fn headers(&self, from: u32, count: usize) -> PortResult<Vec<RawHeader>>;
 }
 
-/// The headers that the node has, of all branches. All instances share it.
+/// The headers that the node has, of all branches. All instances share it. A header is added after its parent, so that whatever a
+/// reader finds connects.
 #[async_trait]
 pub trait HeaderStore: Send + Sync + 'static {
     /// Keeps headers. Those it has already are skipped, so every instance may add the same ones.
+    ///
+    /// # Errors
+    /// When the store does not answer. Some of the headers may have been kept, each with its parent.
     async fn add_headers(&self, headers: &[ChainHeader]) -> PortResult<()>;
 
-    /// The header with the most work, and among equals the one that came first.
+    /// The header with the most work; among equals any one.
     async fn best_header(&self) -> PortResult<Option<ChainHeader>>;
 
-    /// A header by its hash.
-    async fn header(&self, hash: &BlockHash) -> PortResult<Option<ChainHeader>>;
-
-    /// All headers from this height on, of all branches, by height: whole heights, until there are at least `limit`.
-    async fn headers_from(&self, height: u32, limit: usize) -> PortResult<Vec<ChainHeader>>;
+    /// The headers of this height and the `heights - 1` above it, of all branches, by height.
+    async fn headers_from(&self, height: u32, heights: u32) -> PortResult<Vec<ChainHeader>>;
 }

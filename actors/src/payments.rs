@@ -1,0 +1,7 @@
+//! Payments on chain: what the node knows of the chain.
+//!
+//! [`chain`] is arithmetic over headers: branches, the best one, and the Merkle roots by height. [`chain_handle`] shares one such chain
+//! with those who verify, and says whether it is recent enough to sell by.
+
+pub mod chain;
+pub mod chain_handle;

@@ -75,6 +75,11 @@ impl Chain {
         self.recent.get(&height)?.iter().find(|header| header.hash == *hash)
     }
 
+    /// Whether one more header of this height would have a place.
+    pub fn has_room(&self, height: u32) -> bool {
+        self.recent.get(&height).is_none_or(|siblings| siblings.len() < SIBLINGS)
+    }
+
     /// The header and those before it, the oldest first: at most `count`, and as far back as headers are kept.
     pub fn lineage(&self, last: &ChainHeader, count: usize) -> Vec<ChainHeader> {
         let mut headers = Vec::with_capacity(count.min(KEPT as usize));
@@ -109,7 +114,7 @@ impl Chain {
         if header.height > 0 && self.parent(&header).is_none() {
             return Err(NoPlace::NoParent);
         }
-        if self.recent.get(&header.height).is_some_and(|siblings| siblings.len() >= SIBLINGS) {
+        if !self.has_room(header.height) {
             return Err(NoPlace::TooMany);
         }
         let added = self.place_by_work(&header)?;

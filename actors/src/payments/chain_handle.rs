@@ -90,13 +90,13 @@ impl ChainHandle {
     /// Gives headers that were checked their places, in this order.
     ///
     /// # Errors
-    /// The first header that has no place; those before it are in the chain.
-    pub fn add(&self, headers: &[ChainHeader]) -> Result<(), NoPlace> {
+    /// The height of the first header that has no place, and why. Those before it are in the chain.
+    pub fn add(&self, headers: &[ChainHeader]) -> Result<(), (u32, NoPlace)> {
         let mut count = 0;
         let outcome = {
             let mut chain = self.0.chain.write().unwrap_or_else(PoisonError::into_inner);
             headers.iter().try_for_each(|header| {
-                if let Added::Reorganised { depth } = chain.add(*header)? {
+                if let Added::Reorganised { depth } = chain.add(*header).map_err(|why| (header.height, why))? {
                     count += 1;
                     tracing::warn!(
                         depth,
@@ -114,11 +114,17 @@ impl ChainHandle {
         outcome
     }
 
+    /// Forgets all headers.
+    pub(super) fn clear(&self) {
+        *self.0.chain.write().unwrap_or_else(PoisonError::into_inner) = Chain::default();
+    }
+
     /// Looks at the chain. The lock is held meanwhile.
     pub(super) fn look<T>(&self, at: impl FnOnce(&Chain) -> T) -> T {
         at(&self.read())
     }
 
+    /// Notes the tip of the source.
     pub(super) fn note_source(&self, source_tip: u32) {
         let height = self.tip().map_or(-1, i64::from);
         self.0.lag.store(i64::from(source_tip) - height, Relaxed);

@@ -19,8 +19,8 @@ use penstock_actors::{
     },
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, client_keys_suite, console_sessions_suite, governance_suite,
-        identities_suite, installations_suite, ledger_suite, lineage_suite, resumable_uploads_suite, search_suite,
-        storage_records_suite, task_leases_suite, timekeeper_suite,
+        header_store_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
+        resumable_uploads_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
     },
 };
 use tempfile::TempDir;
@@ -179,6 +179,12 @@ async fn the_keys_of_clients_keep_the_promises_of_their_port() {
 async fn the_sessions_of_the_console_keep_the_promises_of_their_port() {
     let folder = folder();
     console_sessions_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test]
+async fn the_headers_of_blocks_keep_the_promises_of_their_port() {
+    let folder = folder();
+    header_store_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test]

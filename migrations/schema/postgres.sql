@@ -2221,6 +2221,27 @@ COMMENT ON COLUMN public.assets.producer_id IS 'Who published it.';
 
 COMMENT ON COLUMN public.assets.created_at IS 'When it was published.';
 
+CREATE TABLE public.block_headers (
+    height bigint NOT NULL,
+    hash bytea NOT NULL,
+    header bytea NOT NULL,
+    total_work bytea NOT NULL,
+    CONSTRAINT block_headers_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT block_headers_header_check CHECK ((octet_length(header) = 80)),
+    CONSTRAINT block_headers_height_check CHECK ((height >= 0)),
+    CONSTRAINT block_headers_total_work_check CHECK ((octet_length(total_work) = 32))
+);
+
+COMMENT ON TABLE public.block_headers IS 'Headers of all branches that fulfilled the rules of the network. A row for each block since the first one, and none is removed.';
+
+COMMENT ON COLUMN public.block_headers.height IS 'The number of blocks before it.';
+
+COMMENT ON COLUMN public.block_headers.hash IS 'The double SHA-256 of the header, as the wire has it.';
+
+COMMENT ON COLUMN public.block_headers.header IS 'The header as it is hashed.';
+
+COMMENT ON COLUMN public.block_headers.total_work IS 'The expected number of hashes behind the chain up to this block: 256 bits, the highest byte first, so that the order of the bytes is that of the numbers.';
+
 CREATE TABLE public.change_log (
     change_id bigint NOT NULL,
     txid bigint DEFAULT ((pg_current_xact_id())::text)::bigint NOT NULL,
@@ -3359,6 +3380,9 @@ ALTER TABLE ONLY public.asset_words
 ALTER TABLE ONLY public.assets
     ADD CONSTRAINT assets_pkey PRIMARY KEY (version_id);
 
+ALTER TABLE ONLY public.block_headers
+    ADD CONSTRAINT block_headers_pkey PRIMARY KEY (height, hash);
+
 ALTER TABLE ONLY public.change_log
     ADD CONSTRAINT change_log_pkey PRIMARY KEY (txid, change_id);
 
@@ -3500,6 +3524,8 @@ CREATE INDEX asset_search_document ON public.asset_search USING gin (document) W
 CREATE INDEX asset_search_price ON public.asset_search USING btree (satoshis, number);
 
 CREATE INDEX asset_words_beginning ON public.asset_words USING btree ("left"(word, 2), nth);
+
+CREATE INDEX block_headers_work ON public.block_headers USING btree (total_work);
 
 CREATE INDEX change_log_age ON public.change_log USING btree (changed_at);
 

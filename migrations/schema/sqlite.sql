@@ -105,6 +105,19 @@ WHEN (SELECT enabled FROM lineage_emission) BEGIN
         'dataset', new.dataset_id));
 END;
 
+CREATE TABLE block_headers (
+    height     INTEGER NOT NULL CHECK (height >= 0),
+    -- The double SHA-256 of the header, as the wire has it.
+    hash       BLOB    NOT NULL CHECK (length(hash) = 32),
+    -- The header as it is hashed.
+    header     BLOB    NOT NULL CHECK (length(header) = 80),
+    -- 256 bits, the highest byte first, so that the order of the bytes is that of the numbers.
+    total_work BLOB    NOT NULL CHECK (length(total_work) = 32),
+    PRIMARY KEY (height, hash)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX block_headers_work ON block_headers (total_work);
+
 CREATE TABLE change_log (
     change_id  INTEGER PRIMARY KEY AUTOINCREMENT,
     kind       TEXT    NOT NULL,

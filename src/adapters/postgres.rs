@@ -23,6 +23,7 @@ mod db;
 mod error;
 mod gate;
 mod governance;
+mod headers;
 mod identities;
 mod installations;
 mod jsonb;

@@ -29,6 +29,7 @@ mod error;
 mod file;
 mod functions;
 mod governance;
+mod headers;
 mod identities;
 mod installations;
 mod leases;

@@ -122,6 +122,8 @@ const FILL: &str = "
     INSERT INTO quota_usage_windows (receipt_id, window_type, window_start, window_end, bytes_used, bytes_reserved)
         SELECT md5('receipt' || n)::uuid, 'hour', date_trunc('hour', now(), 'UTC'),
             date_trunc('hour', now(), 'UTC') + interval '1 hour', 1, 10 FROM generate_series($from, $to) n;
+    INSERT INTO block_headers SELECT n, sha256(('block' || n)::bytea), decode(lpad(to_hex(n), 160, '0'), 'hex'),
+        decode(lpad(to_hex(n), 64, '0'), 'hex') FROM generate_series($from, $to) n;
     INSERT INTO ledger_nodes SELECT md5('node' || n)::uuid, 1, now() + interval '1 hour' * (100 - n), n > 100, 0
         FROM generate_series($from, $to) n;
     INSERT INTO quota_leases SELECT md5('receipt' || n)::uuid, md5('node' || n % 100 + 1)::uuid, 1,

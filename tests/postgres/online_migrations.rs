@@ -23,7 +23,7 @@ const ROWS: &str = "PENSTOCK_TEST_MIGRATION_ROWS";
 const FEW: i64 = 5_000;
 
 /// The rows that there are from the version on. Foreign keys hold and are not checked one by one.
-const FILLS: [(u32, &str); 4] = [
+const FILLS: [(u32, &str); 5] = [
     (
         5,
         "SET session_replication_role = replica;
@@ -81,6 +81,12 @@ const FILLS: [(u32, &str); 4] = [
         ANALYZE;",
     ),
     (47, "INSERT INTO content_uploads SELECT content_hash, producer_id FROM overlay_storage_index; ANALYZE;"),
+    (
+        52,
+        "INSERT INTO block_headers SELECT n, sha256(('block' || n)::bytea), decode(lpad(to_hex(n), 160, '0'), 'hex'),
+            decode(lpad(to_hex(n), 64, '0'), 'hex') FROM generate_series(1, {rows}) n;
+        ANALYZE;",
+    ),
 ];
 
 /// What a migration leaves to steps after it, from the version on.

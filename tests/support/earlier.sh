@@ -2,8 +2,8 @@
 # The release before the last change of the schema, built from the history of this repository: instances of both versions run side by
 # side in a test. Built once, which takes some minutes, and kept in target/earlier.
 
-# The newest commit whose schema is older than this one's (V50 on PostgreSQL). A migration moves it to the commit before its own.
-earlier_commit=5de096e
+# The newest commit whose schema is older than this one's (V52 on PostgreSQL). A migration moves it to the commit before its own.
+earlier_commit=6bed1d6
 
 private_earlier() {
     local folder="$PWD/target/earlier/$earlier_commit"

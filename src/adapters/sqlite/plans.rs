@@ -11,6 +11,7 @@ use super::{
     console_sessions::*,
     content_index::*,
     governance,
+    headers::*,
     identities::*,
     installations::*,
     leases::*,
@@ -50,6 +51,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     (BEGIN_CONSOLE_SESSION, ""),
     (CONSOLE_SESSION, "PRIMARY KEY"),
     (END_CONSOLE_SESSION, "PRIMARY KEY"),
+    (ADD_BLOCK_HEADER, ""),
+    (BLOCK_HEADERS, "PRIMARY KEY"),
     (IDENTITY, "PRIMARY KEY"),
     (BIND_IDENTITY, ""),
     (UNBIND_IDENTITY, "PRIMARY KEY"),
@@ -254,6 +257,7 @@ const STATEMENTS: &[(&str, &str)] = &[
 const FROM_THE_START: &[(&str, &[&str])] = &[
     (resumable_uploads::TOTAL_BYTES, &["resumable_uploads"]),
     (lineage::outbox::CLAIM, &["lineage_outbox"]),
+    (BEST_BLOCK_HEADER, &["block_headers"]),
     (lineage::outbox::PRUNE_OUTBOX, &["lineage_outbox"]),
     (lineage::read::SEARCH, &["lineage_words"]),
     (lineage::read::EVENTS_OF_RUN, &["lineage_events_run"]),
@@ -318,6 +322,7 @@ const ROWS: &str = "
     INSERT INTO resumable_upload_parts
         SELECT owner, id, CASE i % 2 WHEN 0 THEN 'loose' ELSE 'kept' END, i, 1, i FROM ids;
     INSERT INTO content_uses SELECT hash, i FROM ids;
+    INSERT INTO block_headers SELECT i, hash, CAST(printf('%080d', i) AS BLOB), hash FROM ids;
     INSERT INTO lineage_namespaces (namespace_key, namespace) SELECT id, 'n' || i FROM ids;
     INSERT INTO lineage_event_counts SELECT i % 30, owner, 1 FROM ids WHERE true ON CONFLICT DO NOTHING;
     INSERT INTO lineage_events SELECT i, hash, owner, 'run', 'START', id, i, '{}' FROM ids;

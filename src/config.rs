@@ -16,6 +16,7 @@ mod governance;
 mod janitor;
 mod lineage;
 mod log;
+mod payments;
 mod postgres;
 mod problem;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -63,6 +64,7 @@ pub use governance::Governance;
 pub use janitor::Janitor;
 pub use lineage::Lineage;
 pub use log::Log;
+pub use payments::{HeadersSource, PaymentNetwork, Payments};
 pub use postgres::{Postgres, StatementMode, TlsIdentity, TlsMode, TlsSettings};
 pub use problem::{ConfigError, ConfigProblem};
 pub use quota::Quota;
@@ -124,6 +126,7 @@ pub struct Config {
     pub janitor: Janitor,
     pub lineage: Lineage,
     pub governance: Governance,
+    pub payments: Payments,
     pub verification: Verification,
     pub lifecycle: Lifecycle,
     pub log: Log,
@@ -228,6 +231,7 @@ impl Config {
         self.janitor.check(&mut rules);
         self.lineage.check(&mut rules);
         self.governance.check(&mut rules);
+        self.payments.check(&mut rules);
         self.verification.check(&mut rules);
         self.lifecycle.check(&mut rules);
         self.log.check(&mut rules);

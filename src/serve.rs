@@ -51,7 +51,7 @@ use crate::{
         Metrics, Spans,
         metrics::{GovernanceMetrics, JanitorMetrics},
     },
-    wiring::{self, Backends, ListenerTls, ServerParts},
+    wiring::{self, Backends, ListenerTls, PaymentChain, ServerParts},
 };
 
 /// The longest time that the last spans may take to reach their collector.
@@ -73,6 +73,8 @@ pub struct Server {
     stop_times: StopTimes,
     spans: Spans,
     io: tokio::runtime::Handle,
+    /// Followed until the end.
+    _payment_chain: Option<PaymentChain>,
     /// Held until the end, so that no other process uses the folder.
     _data_dir: DataDir,
 }
@@ -180,6 +182,10 @@ impl Server {
         let readiness = Arc::new(readiness);
         let evaluator = wiring::evaluator(config, &backends, GovernanceMetrics::new(metrics.registry())?);
         log_policy(&evaluator).await;
+        let payment_chain = wiring::follow_chain(&config.payments, &backends)?;
+        if let Some(followed) = &payment_chain {
+            metrics.observe_chain(followed.chain.clone())?;
+        }
         let marks = ClientMarks::start(Arc::clone(&backends.client_keys), io).await;
         antechamber.close().await;
         let spans = wiring::spans(config, &node, io)?;
@@ -215,6 +221,7 @@ impl Server {
             stop_times: StopTimes::from(&config.server),
             spans,
             io: io.clone(),
+            _payment_chain: payment_chain,
             _data_dir: data_dir,
         })
     }

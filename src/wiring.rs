@@ -13,6 +13,7 @@ mod gauges;
 mod governance;
 mod http_server;
 mod lineage;
+mod payments;
 mod rate_gate;
 mod signed;
 mod spans;
@@ -32,8 +33,8 @@ use penstock_actors::{
     model::{Credit, LeaseSizing, UploadBounds},
     node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
     ports::{
-        ApiKeys, ClientKeys, ConsoleSessions, GovernancePolicies, Identities, PayerData, Receipts, Search, SharedCache,
-        SharedState, UrlSigner,
+        ApiKeys, ClientKeys, ConsoleSessions, GovernancePolicies, HeaderStore, Identities, PayerData, Receipts, Search,
+        SharedCache, SharedState, UrlSigner,
     },
     quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
     storage::{
@@ -69,6 +70,7 @@ pub use governance::evaluator;
 pub use http_server::{ServerParts, http_server};
 use lineage::lineage_http_settings;
 pub use lineage::lineage_settings;
+pub use payments::{PaymentChain, follow_chain, header_source};
 use signed::signed_requests;
 pub use spans::spans;
 pub use storage::open as open_storage;
@@ -98,6 +100,7 @@ pub struct Backends {
     pub client_keys: Arc<dyn ClientKeys>,
     pub console_sessions: Arc<dyn ConsoleSessions>,
     pub payers: Arc<dyn PayerData>,
+    pub headers: Arc<dyn HeaderStore>,
     /// Signs URLs for servers that deliver instead of the node; `None` if there are none.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -151,6 +154,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         client_keys: database.client_keys,
         console_sessions: database.console_sessions,
         payers: database.payers,
+        headers: database.headers,
         cache,
         shared_cache,
         uses,

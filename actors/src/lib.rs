@@ -36,6 +36,7 @@
 //! | [`lineage::ingest`] | lineage events until they are durable | lineage store |
 //! | [`lineage::outbox_relay`] | the node's own lineage events, from the outbox | lineage outbox and ingest |
 //! | [`lineage::pruner`] | the sliding window over lineage | lineage upkeep |
+//! | [`payments::header_keeper`] | nothing: it fills the chain of headers | source and store of headers |
 //! | [`storage::maintenance`] | verification, moves and ages of stored content | storage records, blob store |
 //!
 //! The arithmetic stands alone in [`quota::book`], [`quota::usage_batch`], [`flow::token_bucket`] and [`model`]. [`flow::admission`]

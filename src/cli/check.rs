@@ -51,7 +51,8 @@ pub(super) async fn run(config: &Config, io: &Handle, json: bool) -> anyhow::Res
         (told, ("storage".to_owned(), storage(config, &metrics, io, found).await))
     };
     let ((database, storage), shared) = join(with_storage, shared_state(config, &metrics, io)).await;
-    let checked: Vec<_> = database.into_iter().chain([storage, shared]).chain(certificate(config)).collect();
+    let checked: Vec<_> =
+        database.into_iter().chain([storage, shared]).chain(certificate(config)).chain(headers(config).await).collect();
     let is_well = checked.iter().all(|(_, answer)| !matches!(answer, CheckResult::Fault(_)));
     if json {
         let told: Vec<_> = checked.iter().map(|(name, answer)| answer.told(name)).collect();
@@ -190,6 +191,18 @@ async fn shared_state(config: &Config, metrics: &Metrics, io: &Handle) -> Checke
         Err(error) => CheckResult::Fault(format!("{error:#}")),
     };
     ("shared state".to_owned(), answer)
+}
+
+/// The source of headers, if there is one.
+async fn headers(config: &Config) -> Option<CheckedDependency> {
+    let answer = match wiring::header_source(&config.payments) {
+        Ok(source) => {
+            let source = source?;
+            answers(async move { source.tip().await.map(drop) }).await
+        }
+        Err(error) => CheckResult::Fault(format!("{error:#}")),
+    };
+    Some(("headers".to_owned(), answer))
 }
 
 /// The certificate of the listener, if it speaks TLS.

@@ -28,6 +28,7 @@ const SECRETS: &[&str] = &[
     "s3.secret_key",
     "delivery.signing_key",
     "receipts.token_keys",
+    "payments.headers_token",
 ];
 
 /// Keys with a partial secret: they are shown without their passwords.

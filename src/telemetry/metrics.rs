@@ -6,7 +6,8 @@
 //!   such counters at each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
 //!   `signatures`, `receipts`, `tls`, `governance`, `redis`, `s3`, and `DbMetrics`.
-//! - A state is set before each scrape: `clock`, `connections`, `folder`, the standing in `stores`, and what `src/wiring/gauges.rs` reads from adapters.
+//! - A state is set before each scrape: `clock`, `connections`, `folder`, `payments`, the standing in `stores`, and what `src/wiring/gauges.rs`
+//!   reads from adapters.
 //!
 //! `docs/extending.md` has the steps.
 
@@ -32,6 +33,7 @@ mod governance;
 mod http;
 mod lineage;
 mod node;
+mod payments;
 mod process;
 mod rates;
 mod readings;

@@ -5,10 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    ApiKeys, Assets, Changes, ClientKeys, ConsoleSessions, ContentIndex, GovernancePolicies, Identities, Installations,
-    Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PayerData, QuarantineList, Receipts,
-    ResumableUploads, Search, StorageMoves, StorageRecords, StorageTasks, StoredContents, TaskLeases, Timekeeper,
-    Timelines, Upkeep, Verifications,
+    ApiKeys, Assets, Changes, ClientKeys, ConsoleSessions, ContentIndex, GovernancePolicies, HeaderStore, Identities,
+    Installations, Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PayerData, QuarantineList,
+    Receipts, ResumableUploads, Search, StorageMoves, StorageRecords, StorageTasks, StoredContents, TaskLeases,
+    Timekeeper, Timelines, Upkeep, Verifications,
 };
 use tokio::runtime::Handle;
 
@@ -47,6 +47,7 @@ pub struct Database {
     pub client_keys: Arc<dyn ClientKeys>,
     pub console_sessions: Arc<dyn ConsoleSessions>,
     pub payers: Arc<dyn PayerData>,
+    pub headers: Arc<dyn HeaderStore>,
     pub timekeeper: Arc<dyn Timekeeper>,
     pub timelines: Arc<dyn Timelines>,
     pub pool: Option<PostgresStore>,
@@ -73,6 +74,7 @@ impl Database {
             + ClientKeys
             + ConsoleSessions
             + PayerData
+            + HeaderStore
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
@@ -105,6 +107,7 @@ impl Database {
             client_keys: Arc::<S>::clone(store),
             console_sessions: Arc::<S>::clone(store),
             payers: Arc::<S>::clone(store),
+            headers: Arc::<S>::clone(store),
             pool: None,
             file: None,
         }

@@ -4,6 +4,8 @@
 
 #[path = "../support/authority.rs"]
 mod authority;
+#[path = "../support/chain.rs"]
+mod chain_support;
 #[path = "../support/kernel.rs"]
 mod kernel;
 #[path = "../support/node.rs"]
@@ -23,6 +25,7 @@ mod words;
 mod api;
 mod bodies;
 mod catalogue;
+mod chain;
 mod checks;
 mod console;
 mod contract;

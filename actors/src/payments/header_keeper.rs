@@ -15,13 +15,10 @@ mod batch;
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorFutureExt, Arbiter, AsyncContext, Context, WrapFuture};
 
 use self::batch::{Stop, check};
-use super::{
-    chain::{KEPT, NoPlace},
-    chain_handle::ChainHandle,
-};
+use super::{chain::NoPlace, chain_handle::ChainHandle};
 use crate::{
     clock::Clock,
     ports::{BestChain as _, HEADERS_A_CALL, HeaderFault, HeaderRules, HeaderSource, HeaderStore, PortError},
@@ -30,6 +27,9 @@ use crate::{
 
 /// Batches of one round: more than the longest chain there is has.
 const BATCHES: usize = 1_000;
+
+/// How far back a branch may begin: two weeks. So much again is kept below it for the rules.
+const BACK: u32 = 2_048;
 
 /// What the keeper depends on.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ pub enum KeeperError {
     Ahead { height: u32 },
     #[error("the header at height {height} does not follow the one before it")]
     Broken { height: u32 },
-    #[error("the chain of the source has no block of the last {KEPT} in common with this node's")]
+    #[error("the chain of the source has no block of the last {BACK} in common with this node's")]
     Foreign,
     #[error("the header at height {height}: {why}")]
     NoPlace { height: u32, why: NoPlace },
@@ -152,7 +152,7 @@ impl KeeperDeps {
     }
 }
 
-/// Steps that double, down to the oldest height whose headers are kept.
+/// Steps that double, [`BACK`] in all.
 #[derive(Debug, Default)]
 struct StepsBack {
     gone: u32,
@@ -162,7 +162,7 @@ impl StepsBack {
     fn from(&mut self, height: u32) -> Option<u32> {
         let step = self.gone.max(1);
         self.gone += step;
-        (height > 0 && self.gone <= KEPT).then(|| height.saturating_sub(step))
+        (height > 0 && self.gone <= BACK).then(|| height.saturating_sub(step))
     }
 }
 
@@ -175,9 +175,10 @@ pub struct HeaderKeeper {
 }
 
 impl HeaderKeeper {
-    /// `poll`: from the end of one round to the next.
-    pub fn start(deps: KeeperDeps, poll: Duration, arbiter: &ArbiterHandle) -> Supervised<Self> {
-        Supervised::start("header keeper", arbiter, move |_| Self { deps: deps.clone(), poll, is_failing: false })
+    /// On an arbiter of its own. `poll`: from the end of one round to the next.
+    pub fn start(deps: KeeperDeps, poll: Duration) -> Supervised<Self> {
+        let arbiter = Arbiter::new().handle();
+        Supervised::start("header keeper", &arbiter, move |_| Self { deps: deps.clone(), poll, is_failing: false })
     }
 
     fn round(&mut self, ctx: &mut Context<Self>) {

@@ -28,7 +28,9 @@ pub use http_server::client_socket::{
 /// A target, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 22] = [
+    ("beef", beef),
+    ("bump", bump),
     ("cache_entry", cache_entry),
     ("chunks", chunks),
     ("conditions", conditions),
@@ -37,6 +39,7 @@ pub const TARGETS: [Target; 19] = [
     ("digest", digest),
     ("event", event),
     ("forwarded", forwarded),
+    ("headers", headers),
     ("ids", ids),
     ("leaf_list", leaf_list),
     ("manifest", manifest),
@@ -49,6 +52,16 @@ pub const TARGETS: [Target; 19] = [
     ("spool_record", spool_record),
     ("token", token),
 ];
+
+/// The envelope of a payment.
+pub fn beef(input: &[u8]) {
+    adapters::bsv::properties::check_beef(input);
+}
+
+/// A Merkle path.
+pub fn bump(input: &[u8]) {
+    adapters::bsv::properties::check_bump(input);
+}
 
 /// A value of the cache in Redis.
 pub fn cache_entry(input: &[u8]) {
@@ -101,6 +114,11 @@ pub fn forwarded(input: &[u8]) {
     let (peer, lines) = first_line(input);
     let peer = text(peer).parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     http::client_address::properties::check(peer, lines.split(|byte| *byte == b'\n'));
+}
+
+/// Headers of blocks, one after the other.
+pub fn headers(input: &[u8]) {
+    adapters::bsv::properties::check_headers(input);
 }
 
 /// A text in the place of a name of any kind: each name has one spelling.

@@ -3,7 +3,7 @@
 # side in a test. Built once, which takes some minutes, and kept in target/earlier.
 
 # The newest commit whose schema is older than this one's (V52 on PostgreSQL). A migration moves it to the commit before its own.
-earlier_commit=6bed1d6
+earlier_commit=b87bf08
 
 private_earlier() {
     local folder="$PWD/target/earlier/$earlier_commit"

@@ -91,7 +91,8 @@ impl KeeperDeps {
             return Ok(0);
         }
         let page = u32::try_from(HEADERS_A_CALL).unwrap_or(u32::MAX);
-        let mut from = self.chain.tip().map_or(0, |tip| tip + 1);
+        // A heavier branch may be shorter.
+        let mut from = self.chain.tip().map_or(0, |tip| tip.saturating_add(1).min(stored.height));
         let mut back = StepsBack::default();
         let mut count = 0;
         while from <= stored.height {

@@ -13,7 +13,7 @@ use super::{
     header_rules::NetworkRules,
     miner::{
         PrivateChain,
-        wallet::{RawTransaction, Wallet, coin},
+        wallet::{RawTransaction, Wallet},
     },
     verifier::BeefVerifier,
 };
@@ -25,8 +25,6 @@ const LIMITS: VerificationLimits =
 pub(crate) struct World {
     pub(crate) chain: PrivateChain,
     pub(crate) funding: RawTransaction,
-    /// Spends the output of `funding`; no block has it.
-    pub(crate) payment: RawTransaction,
     verifier: BeefVerifier,
 }
 
@@ -40,8 +38,7 @@ pub(crate) static WORLD: LazyLock<World> = LazyLock::new(|| {
     let output = TxOutput { satoshis: 1_000, locking_script: wallet.script() };
     let funding = wallet.spend(&[reward], std::slice::from_ref(&output)).expect("signed");
     chain.mine(std::slice::from_ref(&funding), &wallet.script(), 0);
-    let payment = wallet.spend(&[coin(&funding, 0, &output)], std::slice::from_ref(&output)).expect("signed");
-    World { chain, funding, payment, verifier: BeefVerifier::new(Network::Regtest, LIMITS) }
+    World { chain, funding, verifier: BeefVerifier::new(Network::Regtest, LIMITS) }
 });
 
 /// # Panics

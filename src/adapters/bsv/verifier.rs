@@ -65,11 +65,11 @@ impl Envelope {
         let mut transactions = Vec::new();
         let mut depths = HashMap::new();
         let mut rest = beef;
-        while let Step::Element(element) = decoder.next(&mut rest).map_err(fault)? {
+        while let Step::Element(element) = decoder.next(&mut rest).map_err(|refusal| fault(&refusal))? {
             if transactions.len() >= limits.transactions && matches!(element, Element::Tx { .. }) {
                 return Err(PaymentFault::TooManyTransactions(limits.transactions));
             }
-            index.fold(&element, &headers).map_err(fault_of_stop)?;
+            index.fold(&element, &headers).map_err(|stop| fault_of_stop(&stop))?;
             match element {
                 Element::Bump(_) => {}
                 Element::TxidOnly { .. } => return Err(PaymentFault::IdAlone),
@@ -86,13 +86,13 @@ impl Envelope {
                 }
             }
         }
-        decoder.finish().map_err(fault)?;
+        decoder.finish().map_err(|refusal| fault(&refusal))?;
         let subject = match decoder.subject() {
             Some(txid) => transactions.iter().position(|transaction| transaction.txid == txid),
             None => transactions.len().checked_sub(1),
         };
         let subject = subject.ok_or(PaymentFault::WrongSubject)?;
-        index.finish(Some(&transactions[subject].txid), 0).map_err(fault)?;
+        index.finish(Some(&transactions[subject].txid), 0).map_err(|refusal| fault(&refusal))?;
         let root = |(height, root): &(u64, Hash)| Some((u32::try_from(*height).ok()?, ChainHash::from_wire(*root)));
         let roots = index.roots().iter().filter_map(root).collect();
         Ok(Self { transactions, subject, roots })
@@ -146,7 +146,7 @@ impl Headers for Roots<'_> {
     }
 }
 
-fn fault(refusal: Refusal) -> PaymentFault {
+fn fault(refusal: &Refusal) -> PaymentFault {
     match (refusal.kind(), &refusal.reason) {
         (_, Reason::RootNotCarried { height, .. }) => PaymentFault::UnknownRoot(*height),
         (Kind::InputNamesNoElement, _) => PaymentFault::MissingParent,
@@ -157,7 +157,7 @@ fn fault(refusal: Refusal) -> PaymentFault {
 }
 
 /// The index runs no scripts here, so it stops at bytes alone; whatever else it says is a refusal too.
-fn fault_of_stop(stop: Stop) -> PaymentFault {
+fn fault_of_stop(stop: &Stop) -> PaymentFault {
     match stop {
         Stop::Invalid(refusal) => fault(refusal),
         Stop::Unverifiable { .. } => PaymentFault::NotFinal,

@@ -14,8 +14,14 @@ use tokio::{
 use super::{ServerSettings, block_headers_service::BlockHeadersService, chaintracks::Chaintracks};
 use crate::adapters::bsv::miner::PrivateChain;
 
+/// Status and body of an answer; `None`: there is none.
+type Answer = Option<(u16, Vec<u8>)>;
+
+/// Makes an answer to a path with its query.
+type Answers = fn(&str) -> Answer;
+
 /// A server that answers a request for its path and query with this status and body; `None`: not at all.
-async fn server(answer: impl Fn(&str) -> Option<(u16, Vec<u8>)> + Send + 'static) -> ServerSettings {
+async fn server(answer: impl Fn(&str) -> Answer + Send + 'static) -> ServerSettings {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -100,7 +106,7 @@ async fn block_headers_service_has_the_fields_of_headers_of_all_branches() {
 }
 
 /// Both kinds, on a server that answers so.
-async fn sources(answer: fn(&str) -> Option<(u16, Vec<u8>)>) -> [Box<dyn HeaderSource>; 2] {
+async fn sources(answer: Answers) -> [Box<dyn HeaderSource>; 2] {
     let settings = server(answer).await;
     let chaintracks = Chaintracks::new(settings.clone()).expect("a client");
     let service = BlockHeadersService::new(settings).expect("a client");
@@ -110,8 +116,7 @@ async fn sources(answer: fn(&str) -> Option<(u16, Vec<u8>)>) -> [Box<dyn HeaderS
 #[tokio::test]
 async fn an_answer_that_is_none_is_an_error_in_time() {
     let long = |_: &str| Some((200, vec![b' '; 10_000_000]));
-    let answers: [fn(&str) -> Option<(u16, Vec<u8>)>; 4] =
-        [|_| None, |_| Some((500, Vec::new())), |_| Some((200, b"half".to_vec())), long];
+    let answers: [Answers; 4] = [|_| None, |_| Some((500, Vec::new())), |_| Some((200, b"half".to_vec())), long];
     for answer in answers {
         for source in sources(answer).await {
             assert!(source.tip().await.is_err(), "{}", source.name());

@@ -17,16 +17,17 @@ use crate::{
     testkit::memory_headers::MemoryHeaders,
 };
 
-/// Refuses headers whose first byte says so. Each block has the work 1.
+/// Refuses headers whose first byte says so. Each block has the work 1, those of a heavy branch have 100.
 struct PlainRules;
 
 const REFUSED: u8 = 0xff;
+const HEAVY: u8 = 100;
 
 impl HeaderRules for PlainRules {
     fn check(&self, raw: &RawHeader) -> Result<CheckedHeader, HeaderFault> {
         let hash = ChainHash::from_wire(Sha256::digest(raw.0).into());
         let mut work = [0; 32];
-        work[31] = 1;
+        work[31] = if raw.0[0] == HEAVY { HEAVY } else { 1 };
         if raw.0[0] == REFUSED {
             Err(HeaderFault::Work)
         } else {
@@ -202,6 +203,22 @@ async fn a_reorganisation_is_followed_on_every_instance() {
     let restarted = World::over(Arc::clone(&world.store), &deeper);
     restarted.round().await.expect("a round");
     restarted.has(&deeper);
+}
+
+#[tokio::test]
+async fn a_branch_with_more_work_is_found_though_it_is_shorter() {
+    let headers = grow(&[first()], 50, 1);
+    let world = World::serving(&headers);
+    world.round().await.expect("a round");
+    let other = World::over(Arc::clone(&world.store), &headers);
+    other.round().await.expect("a round");
+    let heavy = grow(&headers[..40], 3, HEAVY);
+    world.script(Script::Serve(heavy.clone()));
+    assert_eq!(world.round().await.expect("a round"), 3);
+    world.has(&heavy);
+    other.script(Script::Fail);
+    assert!(other.round().await.is_err());
+    other.has(&heavy);
 }
 
 #[tokio::test]

@@ -33,11 +33,13 @@ const CONTENT: usize = 4 << 10;
 const STREAMS: u64 = 200;
 const BATCH: u64 = 100;
 
-/// What is not for a stream (timers, a batch that ends a little later) can only add to a count. So the least of some counts.
+/// What is not for a stream (timers, a batch that ends a little later) can only add to a count. So the least of some counts. What goes by
+/// time adds more on a busy machine, 8 % at a load of 17; so this test runs alone (`.config/nextest.toml`).
 const COUNTS: usize = 3;
 
-/// How much longer or shorter the path may become, in percent.
+/// How much longer the path may become, in percent, and how much shorter before that is to be noted.
 const TOLERANCE: u64 = 5;
+const GAIN: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_stream_takes_no_more_instructions_than_before() {
@@ -51,17 +53,13 @@ async fn a_small_stream_takes_no_more_instructions_than_before() {
     let (of, expected) = text.split_once('\n').expect("a compiler and a count");
     assert_eq!(compiler, of, "{EXPECTED} is of another compiler, whose counts differ; {RENEW}");
     let expected: u64 = expected.split(' ').next().unwrap().parse().expect("a number");
-    #[expect(clippy::print_stdout, reason = "shown with --no-capture")]
-    {
-        println!("{count} instructions for a stream, {expected} expected");
-    }
     assert!(
         count * 100 <= expected * (100 + TOLERANCE),
         "a stream takes {count} instructions, {expected} before: more than {TOLERANCE} % more. Find out why: callgrind_annotate \
          shows them by function. If it is worth them, {RENEW}"
     );
     assert!(
-        count * (100 + TOLERANCE) >= expected * 100,
+        count * 100 >= expected * (100 - GAIN),
         "a stream takes {count} instructions, {expected} before. That is good, and worth a note, so that it stays so; {RENEW}"
     );
 }
@@ -100,18 +98,25 @@ async fn count() -> u64 {
     control(&node, &["instrumentation", "on"]).await;
     client.streams(BATCH).await;
     let mut least = u64::MAX;
-    for turn in 1..=COUNTS {
-        control(&node, &["zero"]).await;
-        client.streams(STREAMS).await;
-        control(&node, &["dump"]).await;
-        let dump = fs::read_to_string(folder.path().join(format!("counts.{turn}"))).expect("callgrind wrote it");
-        let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total");
-        least = least.min(total.trim().parse::<u64>().expect("a number") / STREAMS);
+    for _ in 0..COUNTS {
+        least = least.min(counted(&node, folder.path(), client.streams(STREAMS)).await / STREAMS);
     }
     control(&node, &["instrumentation", "off"]).await;
     drop(client);
     node.finish().await;
     least
+}
+
+/// The instructions of all threads meanwhile.
+async fn counted(node: &TestNode, folder: &Path, meanwhile: impl Future<Output = ()>) -> u64 {
+    control(node, &["zero"]).await;
+    meanwhile.await;
+    control(node, &["dump"]).await;
+    // The newest of the dumps, which are numbered.
+    let dump = (1..).map(|number| folder.join(format!("counts.{number}"))).take_while(|dump| dump.exists()).last();
+    let dump = fs::read_to_string(dump.expect("callgrind wrote one")).unwrap();
+    let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total");
+    total.trim().parse().expect("a number")
 }
 
 /// The binary under callgrind, which counts when it is told to.

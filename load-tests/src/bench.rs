@@ -6,6 +6,7 @@ use crate::{
     api::Api,
     client::Target,
     content::Content,
+    faults::FaultReport,
     measure::{PhaseReport, Tally},
     memory::Resident,
     report::{Check, OverloadReport},
@@ -21,36 +22,43 @@ pub(crate) struct Findings {
     /// The node's resident memory while the most streams were held.
     pub(crate) held_bytes: Option<u64>,
     pub(crate) overload: Option<OverloadReport>,
+    /// What was stopped or paused meanwhile.
+    pub(crate) faults: Vec<FaultReport>,
 }
 
 impl Findings {
     pub(crate) fn new() -> Self {
-        Self { phases: Vec::new(), checks: Vec::new(), tally: Tally::new(), held_bytes: None, overload: None }
+        Self {
+            phases: Vec::new(),
+            checks: Vec::new(),
+            tally: Tally::new(),
+            held_bytes: None,
+            overload: None,
+            faults: Vec::new(),
+        }
     }
 }
 
-/// The node that a scenario is run against.
+/// The node that a scenario is run against, or the instances.
 pub(crate) struct Bench {
+    /// Where clients ask: the node, or what is before the instances.
     pub(crate) api: Arc<Api>,
-    /// Known when the node was started by this run.
-    pub(crate) pid: Option<u32>,
-    /// Further instances that share everything with this node.
-    pub(crate) peers: Vec<Arc<Api>>,
+    /// Known when the nodes were started by this run.
+    pub(crate) pids: Vec<u32>,
+    /// Every instance by itself; one without anything before it.
+    pub(crate) instances: Vec<Arc<Api>>,
 }
 
 impl Bench {
-    /// The node's resident memory now, when it runs here.
+    /// The resident memory of all instances now, when they run here.
     pub(crate) fn resident(&self) -> Option<Resident> {
-        self.pid.and_then(Resident::of)
-    }
-
-    /// Every instance, the node first.
-    pub(crate) fn instances(&self) -> impl Iterator<Item = &Arc<Api>> {
-        std::iter::once(&self.api).chain(&self.peers)
+        let each: Vec<Resident> = self.pids.iter().filter_map(|pid| Resident::of(*pid)).collect();
+        let add = |sum: Resident, of: Resident| Resident { now: sum.now + of.now, peak: sum.peak + of.peak };
+        each.into_iter().reduce(add)
     }
 
     pub(crate) fn targets(&self) -> Vec<Target> {
-        self.instances().map(|api| api.target.clone()).collect()
+        self.instances.iter().map(|api| api.target.clone()).collect()
     }
 
     /// Stores a content, and makes an asset and that many receipts for it.

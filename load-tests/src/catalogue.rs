@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use crate::plan::Plan;
 
 /// Those that are built in, by name.
-const BUILT_IN: [(&str, &str); 10] = [
+const BUILT_IN: [(&str, &str); 12] = [
     ("steady", include_str!("../scenarios/steady.toml")),
     ("ten-thousand", include_str!("../scenarios/ten-thousand.toml")),
     ("ramp", include_str!("../scenarios/ramp.toml")),
@@ -17,6 +17,8 @@ const BUILT_IN: [(&str, &str); 10] = [
     ("uploads", include_str!("../scenarios/uploads.toml")),
     ("search", include_str!("../scenarios/search.toml")),
     ("lineage", include_str!("../scenarios/lineage.toml")),
+    ("quota-contention", include_str!("../scenarios/quota-contention.toml")),
+    ("faults", include_str!("../scenarios/faults.toml")),
     ("soak", include_str!("../scenarios/soak.toml")),
 ];
 

@@ -1,6 +1,12 @@
 //! One connection to a node. A stream has its own, as real clients have: a pool would hide what 1,000 of them cost.
 
-use std::{net::SocketAddr, sync::Mutex};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,12 +27,29 @@ use crate::{address::Address, fault::Fault};
 pub(crate) struct Target {
     pub(crate) address: Address,
     pub(crate) socket: SocketAddr,
+    /// Counts the connections, where each comes from another loopback address.
+    turn: Option<Arc<AtomicU8>>,
 }
+
+/// Loopback addresses that a crowd comes from, 127.0.0.1 and those after it: a node gives no address all of its connections.
+const SOURCES: u8 = 16;
 
 impl Target {
     pub(crate) async fn new(address: Address) -> anyhow::Result<Self> {
         let socket = address.resolve().await?;
-        Ok(Self { address, socket })
+        Ok(Self { address, socket, turn: None })
+    }
+
+    /// The same for a crowd: a node on this machine sees its connections come from several addresses, as it sees real clients.
+    pub(crate) fn from_many_addresses(&self) -> Self {
+        let turn = (self.socket.is_ipv4() && self.socket.ip().is_loopback()).then(Arc::default);
+        Self { turn, ..self.clone() }
+    }
+
+    /// Where the next connection comes from, if that matters.
+    fn source(&self) -> Option<SocketAddr> {
+        let turn = self.turn.as_ref()?.fetch_add(1, Relaxed);
+        Some((Ipv4Addr::new(127, 0, 0, 1 + turn % SOURCES), 0).into())
     }
 
     /// A request to this node, without its body.
@@ -38,6 +61,8 @@ impl Target {
 /// A connection, for one request after the other.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    /// Whether it has served a request before.
+    is_kept: bool,
 }
 
 impl Connection {
@@ -47,6 +72,9 @@ impl Connection {
             let socket = if target.socket.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             if let Some(bytes) = receive_buffer {
                 socket.set_recv_buffer_size(bytes)?;
+            }
+            if let Some(source) = target.source() {
+                socket.bind(source)?;
             }
             let stream = socket.connect(target.socket).await?;
             stream.set_nodelay(true)?;
@@ -60,7 +88,7 @@ impl Connection {
         let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(|error| Fault::lost(&error))?;
         // Ends with the connection; what goes wrong on it is told to the request that it happened to.
         tokio::spawn(connection);
-        Ok(Self { sender })
+        Ok(Self { sender, is_kept: false })
     }
 
     /// Whether the node has ended it.
@@ -69,8 +97,14 @@ impl Connection {
     }
 
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Fault> {
-        self.sender.ready().await.map_err(|error| Fault::lost(&error))?;
-        self.sender.send_request(request).await.map_err(|error| Fault::lost(&error))
+        let answer = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
+        };
+        let lost = |error: hyper::Error| {
+            if self.is_kept { Fault::ClosedWhenIdle(error.to_string()) } else { Fault::lost(&error) }
+        };
+        answer.await.map_err(lost)
     }
 }
 
@@ -87,7 +121,8 @@ impl Pool {
         std::iter::from_fn(|| idle.pop()).find(|connection| !connection.is_closed())
     }
 
-    pub(crate) fn give(&self, connection: Connection) {
+    pub(crate) fn give(&self, mut connection: Connection) {
+        connection.is_kept = true;
         self.idle.lock().expect("no client panics with it").push(connection);
     }
 }

@@ -1,10 +1,7 @@
 //! Sends the requests of a phase when they are due, whatever becomes of those before, and gathers how they went.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -19,7 +16,7 @@ use crate::{
     live::Live,
     operation::{Due, Outcome, Work},
     plan::Operation,
-    timeline::Recorder,
+    timeline::{Expected, Recorder},
 };
 
 /// How long the last requests of a phase may take after it, beside the time that their pace asks for.
@@ -33,7 +30,7 @@ pub(crate) struct Load {
     /// Of what each request chooses.
     pub(crate) seed: u64,
     pub(crate) max_open: usize,
-    pub(crate) may_refuse: bool,
+    pub(crate) expected: Expected,
 }
 
 /// What the sender tells the one that counts. At most `max_open` requests are open, so at most as many outcomes wait for each
@@ -45,17 +42,16 @@ enum Event {
 
 /// Drives a phase and waits for its last request.
 pub(crate) async fn drive(work: &Arc<Work>, load: Load, live: &Live) -> anyhow::Result<Recorder> {
-    let mut recorder = Recorder::new(load.length, load.may_refuse);
+    let mut recorder = Recorder::new(load.length, load.expected);
     let slowest = load.operations.iter().filter_map(|operation| operation.pace).map(|pace| pace.0).min();
     let largest = work.wanted.iter().flatten().map(|wanted| wanted.content.len()).max();
     let paced = slowest.zip(largest).map_or(0, |(pace, size)| size / pace);
     let deadline = Instant::now() + load.length + LAST_REQUESTS + Duration::from_secs(paced);
     let (events, mut incoming) = mpsc::unbounded_channel();
-    let open = Arc::new(AtomicUsize::new(0));
     let sender = {
-        let (work, open, runtime) = (work.clone(), open.clone(), Handle::current());
+        let (work, runtime) = (work.clone(), Handle::current());
         // A thread of its own: the timers of the runtime are a millisecond wide.
-        tokio::task::spawn_blocking(move || send(&work, load, &open, &runtime, &events))
+        tokio::task::spawn_blocking(move || send(&work, load, &runtime, &events))
     };
     loop {
         let next = tokio::time::timeout_at(deadline.into(), incoming.recv());
@@ -64,13 +60,13 @@ pub(crate) async fn drive(work: &Arc<Work>, load: Load, live: &Live) -> anyhow::
             Some(Event::Unsent(due)) => recorder.unsent(due),
             None => break,
         }
-        live.show(&recorder, open.load(Relaxed));
+        live.show(&recorder, work.open.load(Relaxed));
     }
     sender.await.context("the sender was stopped")?;
     Ok(recorder)
 }
 
-fn send(work: &Arc<Work>, load: Load, open: &Arc<AtomicUsize>, runtime: &Handle, events: &UnboundedSender<Event>) {
+fn send(work: &Arc<Work>, load: Load, runtime: &Handle, events: &UnboundedSender<Event>) {
     let phase_began = Instant::now();
     let mut random = fastrand::Rng::with_seed(load.seed);
     let weights: u32 = load.operations.iter().map(|operation| operation.weight).sum();
@@ -81,16 +77,16 @@ fn send(work: &Arc<Work>, load: Load, open: &Arc<AtomicUsize>, runtime: &Handle,
         }
         let (choice, seed) = (chosen(&load.operations, random.u32(..weights)), random.u64(..));
         // The counter is gone only when the phase has failed.
-        if open.load(Relaxed) >= load.max_open {
+        if work.open.load(Relaxed) >= load.max_open {
             let _ = events.send(Event::Unsent(after));
             continue;
         }
-        open.fetch_add(1, Relaxed);
-        let (work, open, events) = (work.clone(), open.clone(), events.clone());
+        work.open.fetch_add(1, Relaxed);
+        let (work, events) = (work.clone(), events.clone());
         let operations = load.operations.clone();
         runtime.spawn(async move {
             let outcome = work.perform(&operations[choice], seed, Due { phase_began, after }).await;
-            open.fetch_sub(1, Relaxed);
+            work.open.fetch_sub(1, Relaxed);
             let _ = events.send(Event::Done(Box::new(outcome)));
         });
     }

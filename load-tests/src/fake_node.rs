@@ -82,7 +82,8 @@ pub(crate) async fn start(flaw: Flaw) -> Bench {
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
-    Bench { api: Arc::new(Api::new(Target::new(address).await.unwrap(), "key".into())), pid: None, peers: Vec::new() }
+    let api = Arc::new(Api::new(Target::new(address).await.unwrap(), "key".into()));
+    Bench { api: api.clone(), pids: Vec::new(), instances: vec![api] }
 }
 
 impl FakeNode {

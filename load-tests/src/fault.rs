@@ -20,6 +20,9 @@ pub(crate) enum Fault {
     Connect(io::ErrorKind),
     #[error("lost: {0}")]
     Lost(String),
+    /// The node closed a kept connection before a byte of the answer came, as it may do with one that is idle.
+    #[error("lost: {0}")]
+    ClosedWhenIdle(String),
     #[error("nothing came for {} s", STALL.as_secs())]
     Stalled,
     #[error("refused: {status} {problem}")]
@@ -39,6 +42,24 @@ impl Fault {
     /// Whether it is an answer of a node that has enough to do.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { status: 429 | 503, .. })
+    }
+
+    /// Whether it may come of a part that was stopped: no answer, or the answer of a node or balancer that has lost what it needs.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Lost(_) | Self::ClosedWhenIdle(_) | Self::Stalled => true,
+            Self::Refused { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// Whether a stream may have begun all the same, and be charged.
+    pub(crate) fn may_be_charged(&self) -> bool {
+        match self {
+            Self::Connect(_) => false,
+            Self::Refused { status, .. } => matches!(status, 502 | 504),
+            _ => true,
+        }
     }
 
     /// Whether a refusal says what it should: a problem document, and when to come back.

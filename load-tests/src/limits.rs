@@ -24,7 +24,9 @@ pub(crate) fn allow_streams(streams: usize) -> anyhow::Result<()> {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     ensure!(
         allowed >= needed,
-        "{streams} streams need {needed} open files, and {allowed} are allowed: see `ulimit -n`"
+        "{streams} requests at a time need {needed} open files, and this user may have {allowed}. Raise the limit (`ulimit -n {needed}`; beyond \
+         `ulimit -Hn` root does, in /etc/security/limits.conf or by LimitNOFILE), or copy the scenario (`show`) and lower its max_open to {}",
+        allowed.saturating_sub(OTHER_FILES) / FILES_PER_STREAM
     );
     Ok(())
 }

@@ -12,6 +12,30 @@ use crate::timeline::Recorder;
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(200);
 
+/// The turns of a comparison on the terminal.
+pub(crate) struct Turns {
+    bar: ProgressBar,
+}
+
+impl Turns {
+    pub(crate) fn begin(turns: usize) -> Self {
+        let bar = ProgressBar::new(turns as u64);
+        let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar }
+    }
+
+    /// The next one begins.
+    pub(crate) fn show(&self, turn: &str) {
+        self.bar.set_message(turn.to_owned());
+        self.bar.inc(1);
+    }
+
+    pub(crate) fn end(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A phase on the terminal.
 pub(crate) struct Live {
     bar: ProgressBar,

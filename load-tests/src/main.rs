@@ -17,12 +17,15 @@ mod bench;
 mod billing;
 mod catalogue;
 mod client;
+mod compare;
 mod compare_runs;
 mod content;
+mod deployment;
 mod drive;
 #[cfg(test)]
 mod fake_node;
 mod fault;
+mod faults;
 mod hold;
 mod latency;
 mod limits;
@@ -32,12 +35,14 @@ mod memory;
 mod metrics;
 mod open_report;
 mod operation;
+mod parts;
 mod plan;
 mod report;
 mod samples;
 mod scenario;
 mod scenarios;
 mod server;
+mod size;
 mod statistics;
 mod stream;
 mod targets;
@@ -61,6 +66,11 @@ async fn main() -> ExitCode {
 async fn perform(command: Command) -> anyhow::Result<bool> {
     let (text, is_well) = match command {
         Command::Run(args) => return Ok(scenario::run(&args).await?.passed()),
+        Command::Compare(args) => return Ok(compare::run(&args).await?.passed()),
+        Command::QuotaService { bind, database } => {
+            compare::quota_service::serve(bind, database).await?;
+            return Ok(true);
+        }
         Command::List => (scenario::list()?, true),
         Command::Show { scenario } => {
             let text = catalogue::text(&scenario).with_context(|| format!("there is no file of `{scenario}`"))?;

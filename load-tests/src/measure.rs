@@ -17,6 +17,8 @@ pub(crate) struct Received {
     pub(crate) streams: u64,
     /// Bytes that may have left the node for clients that left before they read them.
     pub(crate) unread_at_most: u64,
+    /// Streams that ended badly: a bill may have them or not.
+    pub(crate) cut: u64,
 }
 
 impl Received {
@@ -24,6 +26,7 @@ impl Received {
         self.bytes += other.bytes;
         self.streams += other.streams;
         self.unread_at_most += other.unread_at_most;
+        self.cut += other.cut;
     }
 }
 
@@ -57,7 +60,7 @@ impl Tally {
     pub(crate) fn record(&mut self, receipt_id: &str, ended: &Ended) {
         self.count(ended);
         let streams = u64::from(ended.fault.is_none());
-        self.charge(receipt_id, Received { bytes: ended.received, streams, unread_at_most: 0 });
+        self.charge(receipt_id, Received { bytes: ended.received, streams, ..Received::default() });
     }
 
     /// What a receipt is to be billed.
@@ -167,8 +170,8 @@ mod tests {
         all.merge(other);
 
         assert_eq!((all.streams, all.bytes), (2, 22));
-        assert_eq!(all.received["a"], Received { bytes: 17, streams: 2, unread_at_most: 0 });
-        assert_eq!(all.received["b"], Received { bytes: 5, streams: 0, unread_at_most: 0 });
+        assert_eq!(all.received["a"], Received { bytes: 17, streams: 2, ..Received::default() });
+        assert_eq!(all.received["b"], Received { bytes: 5, streams: 0, ..Received::default() });
         assert_eq!(all.faults["wrong bytes"], 1);
     }
 

@@ -31,6 +31,9 @@ pub(crate) struct OpenReport {
     pub(crate) unsent: u64,
     pub(crate) refused: u64,
     pub(crate) refusals: BTreeMap<String, u64>,
+    /// Requests that failed where that was expected, by kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) failures: BTreeMap<String, u64>,
     /// How late the generator itself was. It is part of the latencies.
     pub(crate) lag_ms: Percentiles,
     pub(crate) operations: BTreeMap<&'static str, OperationReport>,

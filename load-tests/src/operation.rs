@@ -1,7 +1,7 @@
 //! The requests of a scenario that is a file. All times are from the moment when the request was meant to start.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     api::Api,
     arrivals::Popularity,
-    client::{Connection, Pool},
+    client::{Connection, Pool, Target},
     content::Content,
     fault::{Fault, STALL, refusal},
     measure::Received,
@@ -32,7 +32,7 @@ const UNREAD_AT_MOST: u64 = 4 * SMALL_RECEIVE_BUFFER as u64;
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// Words of the names of assets, and of searches.
-pub(crate) const WORDS: [&str; 16] = [
+const WORDS: [&str; 16] = [
     "harbour", "tide", "river", "lock", "sluice", "weir", "canal", "bridge", "ferry", "beacon", "anchor", "delta",
     "marsh", "dune", "island", "strait",
 ];
@@ -40,10 +40,18 @@ pub(crate) const WORDS: [&str; 16] = [
 /// What all requests of a run share.
 pub(crate) struct Work {
     pub(crate) api: Arc<Api>,
+    /// Where the connections go.
+    pub(crate) target: Target,
     pub(crate) pool: Pool,
     /// The receipts of each content.
     pub(crate) wanted: Vec<Vec<Wanted>>,
     pub(crate) popularity: Popularity,
+    /// Requests that are open now.
+    pub(crate) open: AtomicUsize,
+    /// Whether something stands before the nodes, and may hold more for a client that leaves.
+    pub(crate) is_proxied: bool,
+    /// Assets that were made for searches.
+    pub(crate) assets: usize,
     /// Makes what this run writes different from what earlier runs wrote to the same node.
     pub(crate) mark: u64,
 }
@@ -114,8 +122,18 @@ impl Work {
                 let start = turn.random.u64(..=wanted.content.len() - size);
                 wanted.range = Some(start..start + size);
             }
+            let pace = operation.pace.map(|pace| pace.0);
             let cut = (operation.r#do == Kind::Abort).then(|| turn.random.u64(1..=wanted.content.len()));
-            let ended = turn.stream(self, &mut connection, &wanted, operation.pace.map(|pace| pace.0), cut).await;
+            let mut ended = turn.stream(self, &mut connection, &wanted, pace, cut).await;
+            if matches!(ended.fault, Some(Fault::ClosedWhenIdle(_))) {
+                // As browsers do: the node closed the connection just as it was used again, and saw no request.
+                turn.charges.pop();
+                connection = match self.connect(false, is_small).await {
+                    Ok(connection) => connection,
+                    Err(fault) => return turn.failed(fault),
+                };
+                ended = turn.stream(self, &mut connection, &wanted, pace, cut).await;
+            }
             first_byte = first_byte.or(ended.first_byte);
             received += ended.received;
             if let Some(fault) = &ended.fault {
@@ -136,7 +154,7 @@ impl Work {
         if keeps && let Some(connection) = self.pool.take() {
             return Ok(connection);
         }
-        Connection::open(&self.api.target, is_small.then_some(SMALL_RECEIVE_BUFFER)).await
+        Connection::open(&self.target, is_small.then_some(SMALL_RECEIVE_BUFFER)).await
     }
 
     async fn upload(&self, operation: &Operation, turn: &mut Turn) -> Ended {
@@ -164,12 +182,12 @@ impl Work {
     async fn search(&self, operation: &Operation, turn: &mut Turn) -> Ended {
         let mut word = || WORDS[turn.random.usize(..WORDS.len())];
         let (one, other) = (word(), word());
-        let path =
-            if turn.random.bool() { format!("/v1/catalog?q={one}") } else { format!("/v1/catalog?q={one}+{other}") };
+        let words = if turn.random.bool() { vec![one] } else { vec![one, other] };
+        let path = format!("/v1/catalog?q={}", words.join("+"));
         let request = self.api.request("GET", &path, JSON, Bytes::new());
         let (mut ended, answer) = self.call(operation, turn, request).await;
-        if ended.fault.is_none() && !answer["items"].is_array() {
-            ended.fault = Some(Fault::WrongAnswer("no `items`"));
+        if ended.fault.is_none() {
+            ended.fault = wrong_search(&answer, &words, self.assets).map(Fault::WrongAnswer);
         }
         ended
     }
@@ -227,7 +245,12 @@ impl Work {
         let answer = async {
             let request = request?;
             let mut connection = self.connect(keeps, false).await?;
-            let response = connection.send(request).await?;
+            let mut sent = connection.send(request.clone()).await;
+            if matches!(sent, Err(Fault::ClosedWhenIdle(_))) {
+                connection = self.connect(false, false).await?;
+                sent = connection.send(request).await;
+            }
+            let response = sent?;
             let first_byte = turn.due.elapsed();
             if !matches!(response.status(), StatusCode::OK | StatusCode::CREATED) {
                 return Err(refusal(response).await);
@@ -248,6 +271,36 @@ impl Work {
         }
     }
 }
+
+/// The name of an asset that is made for searches: two of the words, each pair as often as any other.
+pub(crate) fn asset_name(asset: usize) -> String {
+    let [one, other] = [asset % WORDS.len(), asset / WORDS.len() % WORDS.len()].map(|at| WORDS[at]);
+    format!("{one} {other} {asset}")
+}
+
+/// What is wrong with the answer to a search of a catalogue with so many assets: an item that does not have all of the words, or fewer items than
+/// there are, up to the size of a page.
+fn wrong_search(answer: &Value, words: &[&str], assets: usize) -> Option<&'static str> {
+    let Some(items) = answer["items"].as_array() else { return Some("no `items`") };
+    let has_all = |name: &str| words.iter().all(|word| name.split(' ').any(|part| part == *word));
+    // Others than this run's may be there as well; each must be right, whatever text of it has the words.
+    let is_right =
+        |item: &Value| item["foundIn"] != "name" || item["name"].as_str().is_some_and(|name| has_words(name, words));
+    if !items.iter().all(is_right) {
+        return Some("an item without the words");
+    }
+    let there = (0..assets).filter(|asset| has_all(&asset_name(*asset))).take(PAGE).count();
+    (items.len() < there).then_some("fewer items than there are")
+}
+
+/// Whether a name has the beginnings of all the words, in any case: the node may know other forms of a word.
+fn has_words(name: &str, words: &[&str]) -> bool {
+    let name = name.to_lowercase();
+    words.iter().all(|word| name.contains(&word[..word.len().min(3)]))
+}
+
+/// Items of a page when a search does not say how many.
+const PAGE: usize = 20;
 
 /// One request that is being made.
 struct Turn {
@@ -274,7 +327,13 @@ impl Turn {
         let began = Instant::now();
         let mut stream = match Stream::open(&work.api.target, connection, wanted).await {
             Ok(stream) => stream,
-            Err(fault) => return self.failed(fault),
+            Err(fault) => {
+                if fault.may_be_charged() {
+                    let charge = Received { cut: 1, unread_at_most: wanted.len(), ..Received::default() };
+                    self.charges.push((wanted.receipt_id.clone(), charge));
+                }
+                return self.failed(fault);
+            }
         };
         let mut left = false;
         let fault = loop {
@@ -296,7 +355,12 @@ impl Turn {
         let charge = Received {
             bytes: ended.received,
             streams: u64::from(ended.fault.is_none()),
-            unread_at_most: if left { UNREAD_AT_MOST } else { 0 },
+            unread_at_most: match &ended.fault {
+                None if !left => 0,
+                None if !work.is_proxied => UNREAD_AT_MOST,
+                _ => wanted.len().saturating_sub(ended.received),
+            },
+            cut: u64::from(ended.fault.is_some()),
         };
         self.charges.push((wanted.receipt_id.clone(), charge));
         // The stream counts from its own request on; this request counts from when it was due.
@@ -307,3 +371,27 @@ impl Turn {
 }
 
 const JSON: &str = "application/json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_must_find_what_is_there_and_nothing_without_the_words() {
+        let found = |names: &[String]| -> Value {
+            let items: Vec<Value> = names.iter().map(|name| json!({"name": name, "foundIn": "name"})).collect();
+            json!({"items": items})
+        };
+        // Of 256 assets each pair has one.
+        let tide = (0..256).map(asset_name).filter(|name| name.starts_with("harbour tide"));
+        let tide: Vec<String> = tide.collect();
+        assert_eq!(tide.len(), 1);
+        assert_eq!(wrong_search(&found(&tide), &["harbour", "tide"], 256), Some("fewer items than there are"));
+        let both: Vec<String> =
+            (0..256).map(asset_name).filter(|name| name.contains("harbour") && name.contains("tide")).collect();
+        assert_eq!(wrong_search(&found(&both), &["harbour", "tide"], 256), None);
+        let wrong = [both, vec!["marsh dune 3".to_owned()]].concat();
+        assert_eq!(wrong_search(&found(&wrong), &["harbour", "tide"], 256), Some("an item without the words"));
+        assert_eq!(wrong_search(&json!({}), &["tide"], 0), Some("no `items`"));
+    }
+}

@@ -1,17 +1,16 @@
 //! A scenario as a file: what is stored, which requests come at which times, and what the node promises under them.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, ensure};
-use serde::{Deserialize, Deserializer, de};
+use anyhow::Context;
+use serde::Deserialize;
 
-/// The bounds of every scenario, whatever its file says.
-const MOST_REQUESTS: u64 = 50_000_000;
-const MOST_OPEN: usize = 20_000;
-const MOST_SECONDS: f64 = 24.0 * 3600.0;
-const MOST_PER_SECOND: f64 = 200_000.0;
-/// Contents are held in memory, to be compared.
-const MOST_CONTENT_BYTES: u64 = 4 << 30;
+use crate::size::Size;
+
+mod check;
+mod span;
+
+pub(crate) use span::Span;
 
 /// A scenario that was read from a file.
 #[derive(Debug, Clone, Deserialize)]
@@ -40,14 +39,79 @@ pub(crate) struct Plan {
     /// Assets that are made before, for searches to find.
     #[serde(default)]
     pub(crate) assets: usize,
-    /// Environment variables of the node that the run starts.
+    /// The limits of the tier, which the run then makes, in place of `tier`.
+    #[serde(default)]
+    pub(crate) quota: Option<Quota>,
+    /// So many instances, with all that they share; one node by itself without.
+    pub(crate) instances: Option<usize>,
+    /// Environment variables of the nodes that the run starts.
     #[serde(default)]
     pub(crate) node: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) contents: Vec<Contents>,
     pub(crate) phases: Vec<PhasePlan>,
+    /// What is stopped or paused while the phases run.
+    #[serde(default)]
+    pub(crate) faults: Vec<FaultPlan>,
     #[serde(default)]
     pub(crate) targets: Vec<TargetPlan>,
+}
+
+/// The limits of a receipt.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Quota {
+    pub(crate) requests_per_month: Option<u64>,
+    pub(crate) bytes_per_month: Option<Size>,
+    pub(crate) max_concurrent_streams: Option<u32>,
+}
+
+/// A fault of the timeline.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FaultPlan {
+    /// After the first request was due.
+    pub(crate) at: Span,
+    /// Ends with all of its processes at once, and is started again.
+    pub(crate) stop: Option<Part>,
+    /// Stands still, so that its connections stay and it does not answer.
+    pub(crate) pause: Option<Part>,
+    pub(crate) r#for: Span,
+    /// Which instance, from 1 on.
+    #[serde(default = "first")]
+    pub(crate) instance: usize,
+}
+
+impl FaultPlan {
+    /// The part, and whether it is only paused.
+    pub(crate) fn part(&self) -> Option<(Part, bool)> {
+        self.stop.map(|part| (part, false)).or(self.pause.map(|part| (part, true)))
+    }
+}
+
+/// A part of what a run has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Part {
+    Postgres,
+    Pgbouncer,
+    Redis,
+    S3,
+    Balancer,
+    Instance,
+}
+
+impl Part {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Pgbouncer => "PgBouncer",
+            Self::Redis => "Redis",
+            Self::S3 => "S3",
+            Self::Balancer => "balancer",
+            Self::Instance => "instance",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -78,6 +142,9 @@ pub(crate) struct PhasePlan {
     /// Whether 429 and 503 are answers to be expected; they must have a problem document and Retry-After in any case.
     #[serde(default)]
     pub(crate) may_refuse: bool,
+    /// Whether requests may also fail, because something is stopped. Wrong bytes and wrong heads are errors all the same.
+    #[serde(default)]
+    pub(crate) may_fail: bool,
     pub(crate) operations: Vec<Operation>,
 }
 
@@ -169,6 +236,8 @@ pub(crate) enum Measure {
     RequestsPerSecond,
     MibPerSecond,
     RefusedPercent,
+    /// Refused, failed, or not sent.
+    NotServedPercent,
     KneePerSecond,
     /// The following are the node's own figures, over the whole run.
     ResidentPeakMib,
@@ -197,153 +266,6 @@ impl Plan {
         self.phases.iter_mut().filter(of_rate).for_each(|phase| phase.seconds = time.as_secs_f64());
         self.check()
     }
-
-    fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.phases.is_empty(), "phases: there must be one at least");
-        within("max_open", self.max_open as f64, 1.0, MOST_OPEN as f64)?;
-        within("max_requests", self.max_requests as f64, 1.0, MOST_REQUESTS as f64)?;
-        within("receipts_per_content", self.receipts_per_content as f64, 1.0, 10_000.0)?;
-        within("zipf", self.zipf, 0.0, 5.0)?;
-        within("assets", self.assets as f64, 0.0, 100_000.0)?;
-        let mut bytes = 0;
-        for (at, contents) in self.contents.iter().enumerate() {
-            within(&format!("contents[{at}].count"), contents.count as f64, 1.0, 100_000.0)?;
-            within(&format!("contents[{at}].size"), contents.size.0 as f64, 1.0, MOST_CONTENT_BYTES as f64)?;
-            bytes += contents.size.0 * contents.count as u64;
-        }
-        ensure!(bytes <= MOST_CONTENT_BYTES, "contents: {bytes} bytes are too many; at most {MOST_CONTENT_BYTES}");
-        let (mut seconds, mut requests, mut has_knee) = (0.0, 0.0, false);
-        for (at, phase) in self.phases.iter().enumerate() {
-            phase.check(&format!("phases[{at}]"), self, has_knee)?;
-            has_knee |= phase.ramp.is_some();
-            seconds += phase.seconds;
-            requests += phase.rate.map_or(0.0, |rate| rate * phase.seconds) + phase.burst.unwrap_or(0) as f64;
-        }
-        within("phases: all seconds together", seconds, 0.0, MOST_SECONDS)?;
-        ensure!(
-            requests <= self.max_requests as f64,
-            "max_requests: the phases ask for {requests:.0} requests, and {} are allowed",
-            self.max_requests
-        );
-        for (at, target) in self.targets.iter().enumerate() {
-            ensure!(
-                target.at_most.is_some() != target.at_least.is_some(),
-                "targets[{at}]: needs either at_most or at_least"
-            );
-            if let Some(name) = &target.phase {
-                let there = self.phases.iter().any(|phase| phase.name == *name);
-                ensure!(there, "targets[{at}].phase: there is no phase `{name}`");
-            }
-        }
-        Ok(())
-    }
-}
-
-impl PhasePlan {
-    fn check(&self, key: &str, plan: &Plan, has_knee: bool) -> anyhow::Result<()> {
-        let loads = [self.rate.is_some(), self.of_knee.is_some(), self.burst.is_some(), self.ramp.is_some()];
-        ensure!(
-            loads.iter().filter(|given| **given).count() == 1,
-            "{key}: needs exactly one of rate, of_knee, burst and ramp"
-        );
-        let shortest = if self.burst.is_some() || self.ramp.is_some() { 0.0 } else { 0.1 };
-        within(&format!("{key}.seconds"), self.seconds, shortest, MOST_SECONDS)?;
-        if let Some(rate) = self.rate {
-            within(&format!("{key}.rate"), rate, 0.01, MOST_PER_SECOND)?;
-        }
-        if let Some(part) = self.of_knee {
-            within(&format!("{key}.of_knee"), part, 0.01, 20.0)?;
-            ensure!(has_knee, "{key}.of_knee: a phase before must have a ramp, which finds the knee");
-        }
-        if let Some(burst) = self.burst {
-            within(&format!("{key}.burst"), burst as f64, 1.0, plan.max_open as f64)?;
-        }
-        if let Some(ramp) = &self.ramp {
-            within(&format!("{key}.ramp.from"), ramp.from, 0.01, MOST_PER_SECOND)?;
-            within(&format!("{key}.ramp.to"), ramp.to, ramp.from, MOST_PER_SECOND)?;
-            within(&format!("{key}.ramp.factor"), ramp.factor, 1.01, 10.0)?;
-            within(&format!("{key}.ramp.step_seconds"), ramp.step_seconds, 0.1, 600.0)?;
-            within(&format!("{key}.ramp.served"), ramp.served, 0.1, 1.0)?;
-            within(&format!("{key}.ramp.first_byte_p99_ms"), ramp.first_byte_p99_ms, 0.1, 60_000.0)?;
-        }
-        ensure!(!self.operations.is_empty(), "{key}.operations: there must be one at least");
-        for (at, operation) in self.operations.iter().enumerate() {
-            operation.check(&format!("{key}.operations[{at}]"), plan)?;
-        }
-        Ok(())
-    }
-}
-
-impl Operation {
-    fn check(&self, key: &str, plan: &Plan) -> anyhow::Result<()> {
-        within(&format!("{key}.weight"), f64::from(self.weight), 1.0, 1e6)?;
-        let name = self.r#do.name();
-        let allowed = |field: &str, given: bool, allowed: bool| {
-            ensure!(!given || allowed, "{key}.{field}: is of no use to `{name}`");
-            Ok(())
-        };
-        let needs_size = matches!(self.r#do, Kind::Range | Kind::RangeStorm | Kind::Upload);
-        allowed("size", self.size.is_some(), needs_size)?;
-        ensure!(self.size.is_some() || !needs_size, "{key}.size: `{name}` needs it");
-        if let Some(size) = self.size {
-            within(&format!("{key}.size"), size.0 as f64, 8.0, (1_u64 << 30) as f64)?;
-        }
-        allowed("pace", self.pace.is_some(), matches!(self.r#do, Kind::Stream | Kind::Abort))?;
-        if let Some(pace) = self.pace {
-            within(&format!("{key}.pace"), pace.0 as f64, 1024.0, 1e12)?;
-        }
-        allowed("count", self.count.is_some(), matches!(self.r#do, Kind::RangeStorm | Kind::Lineage))?;
-        within(&format!("{key}.count"), f64::from(self.count.unwrap_or(1)), 1.0, 1000.0)?;
-        ensure!(
-            !self.r#do.needs_contents() || !plan.contents.is_empty(),
-            "{key}.do: `{name}` needs contents, and there are none"
-        );
-        ensure!(self.r#do != Kind::Search || plan.assets > 0, "{key}.do: `search` needs assets, and there are none");
-        Ok(())
-    }
-}
-
-fn within(key: &str, value: f64, least: f64, most: f64) -> anyhow::Result<()> {
-    ensure!(value >= least && value <= most, "{key}: {value} is not between {least} and {most}");
-    Ok(())
-}
-
-/// A number of bytes: 4096, or "4 KiB".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Size(pub(crate) u64);
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = Size;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of bytes, such as 4096 or \"4 KiB\" (B, KiB, MiB, GiB)")
-            }
-
-            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
-                u64::try_from(bytes).map(Size).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
-                size(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-        from.deserialize_any(Text)
-    }
-}
-
-fn size(text: &str) -> Option<Size> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let shift = match unit.trim() {
-        "B" | "" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift).map(Size)
 }
 
 fn one() -> u64 {
@@ -351,6 +273,10 @@ fn one() -> u64 {
 }
 
 fn one_of() -> usize {
+    1
+}
+
+fn first() -> usize {
     1
 }
 
@@ -429,6 +355,28 @@ mod tests {
             ("do = \"stream\"", "do = \"stream\", count = 3", "phases[0].operations[0].count: is of no use"),
             ("at_most = 10", "", "targets[0]: needs either at_most or at_least"),
             ("at_most = 10", "at_most = 10\nphase = \"other\"", "targets[0].phase: there is no phase `other`"),
+            ("about = \"a test\"", "about = \"a test\"\ninstances = 0", "instances: 0 is not between"),
+            ("about = \"a test\"", "about = \"a test\"\nquota = {}", "quota: must limit something"),
+            (
+                "about = \"a test\"",
+                "about = \"a test\"\nfaults = [{ at = \"1s\", for = \"1s\" }]",
+                "faults[0]: needs either stop",
+            ),
+            (
+                "about = \"a test\"",
+                "about = \"a test\"\nfaults = [{ at = \"1s\", stop = \"redis\", for = \"1s\" }]",
+                "faults[0].stop: the run has no Redis of its own without `instances`",
+            ),
+            (
+                "about = \"a test\"",
+                "about = \"a test\"\nfaults = [{ at = \"1s\", stop = \"instance\", for = \"9s\" }]",
+                "faults[0]: ends 10 s after the beginning",
+            ),
+            (
+                "about = \"a test\"",
+                "about = \"a test\"\nfaults = [{ at = \"soon\", stop = \"instance\", for = \"9s\" }]",
+                "such as \"20s\"",
+            ),
             ("first_byte_p99_ms", "first_byte_p98_ms", "unknown variant `first_byte_p98_ms`"),
         ] {
             assert!(GOOD.contains(wrong), "{wrong}");

@@ -1,15 +1,16 @@
 //! What a run came to: as text for the person, as JSON for the next program.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
+use anyhow::Context;
 use serde::Serialize;
 
 pub(crate) mod html;
 pub(crate) mod junit;
 
 use crate::{
-    billing::BillingReport, latency::Percentiles, measure::PhaseReport, memory::MemoryReport, open_report::OpenReport,
-    samples::Sample, statistics::Interval,
+    args::Output, billing::BillingReport, compare::table::SideBySide, faults::FaultReport, latency::Percentiles,
+    measure::PhaseReport, memory::MemoryReport, open_report::OpenReport, samples::Sample, statistics::Interval,
 };
 
 /// What a run of the scenario `overload` found.
@@ -57,6 +58,37 @@ impl Check {
     }
 }
 
+/// Whether a node ended as it should.
+pub(crate) fn ended(stopped: anyhow::Result<()>) -> Check {
+    let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
+    Check::new("the node drains and ends well when it is told to stop", stopped.is_ok(), seen)
+}
+
+pub(crate) fn warn_of_debug_build() {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: its figures say nothing");
+    }
+}
+
+impl Output {
+    /// Writes the report where it is wanted.
+    pub(crate) fn write(&self, report: &Report) -> anyhow::Result<()> {
+        let write = |file: &Path, text: String| {
+            fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+        };
+        if let Some(file) = &self.json {
+            write(file, serde_json::to_string_pretty(report)? + "\n")?;
+        }
+        if let Some(file) = &self.html {
+            write(file, html::page(report)?)?;
+        }
+        if let Some(file) = &self.junit {
+            write(file, junit::suite(report))?;
+        }
+        Ok(())
+    }
+}
+
 /// The whole of a run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,6 +102,11 @@ pub(crate) struct Report {
     pub(crate) billing: BillingReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) overload: Option<OverloadReport>,
+    /// What the run has stopped or paused, in the order of time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) faults: Vec<FaultReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) side_by_side: Option<SideBySide>,
     /// Of a node that the run has started itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<MemoryReport>,
@@ -81,6 +118,24 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Of a run that has found nothing yet.
+    pub(crate) fn new(scenario: &str, server: &str, started: String, billing: BillingReport) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            server: server.to_owned(),
+            started,
+            phases: Vec::new(),
+            checks: Vec::new(),
+            billing,
+            overload: None,
+            faults: Vec::new(),
+            side_by_side: None,
+            memory: None,
+            caches: BTreeMap::new(),
+            samples: Vec::new(),
+        }
+    }
+
     /// Whether every stream was right, every promise kept, and every byte billed that was received and no other.
     pub(crate) fn passed(&self) -> bool {
         self.phases.iter().all(|phase| phase.faults.is_empty())
@@ -97,6 +152,13 @@ impl fmt::Display for Report {
         }
         if let Some(overload) = &self.overload {
             write_overload(f, overload)?;
+        }
+        if !self.faults.is_empty() {
+            writeln!(f, "\nfaults")?;
+            self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))?;
+        }
+        if let Some(side_by_side) = &self.side_by_side {
+            write!(f, "{side_by_side}")?;
         }
         writeln!(f, "\nchecks")?;
         for check in &self.checks {
@@ -146,6 +208,10 @@ fn write_open(f: &mut fmt::Formatter<'_>, open: &OpenReport) -> fmt::Result {
     }
     writeln!(f, "  due         {}, not sent {}, refused {}", open.due, open.unsent, open.refused)?;
     open.refusals.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))?;
+    if !open.failures.is_empty() {
+        writeln!(f, "  failed      {}, as expected", open.failures.values().sum::<u64>())?;
+        open.failures.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))?;
+    }
     for step in &open.steps {
         writeln!(
             f,
@@ -178,6 +244,13 @@ fn write_billing(f: &mut fmt::Formatter<'_>, billing: &BillingReport) -> fmt::Re
     writeln!(f, "  billed      {} bytes in {} requests", billing.billed_bytes, billing.billed_requests)?;
     if billing.unread_at_most > 0 {
         writeln!(f, "  unread      up to {} bytes on the way to clients that left", billing.unread_at_most)?;
+    }
+    if billing.lost_requests + billing.lost_bytes > 0 {
+        writeln!(
+            f,
+            "  charged     {} bytes in {} requests for streams that a killed instance had begun",
+            billing.lost_bytes, billing.lost_requests
+        )?;
     }
     billing.differences.iter().try_for_each(|difference| writeln!(f, "  FAIL  {difference}"))
 }

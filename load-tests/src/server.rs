@@ -18,6 +18,9 @@ use tokio::{
 
 use crate::address::Address;
 
+/// The kernel chooses a free one.
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// What the node prints before its address when it is ready.
 const READY: &str = "listening on ";
 
@@ -38,6 +41,8 @@ const NO_RATE_LIMITS: &str =
 pub(crate) struct OwnServer {
     child: Child,
     folder: TempDir,
+    binary: PathBuf,
+    settings: Vec<(String, String)>,
     pub(crate) pid: u32,
     pub(crate) address: Address,
     pub(crate) key: String,
@@ -47,49 +52,52 @@ impl OwnServer {
     /// With these environment variables, where the environment does not have them already.
     pub(crate) async fn start(mut settings: Vec<(String, String)>) -> anyhow::Result<Self> {
         settings.retain(|(name, _)| env::var_os(name).is_none());
-        Self::start_binary(&binary()?, new_key()?, settings).await
+        Self::start_as(new_key()?, settings).await
     }
 
-    /// Another one that shares everything with this one, as far as the environment says what is shared.
-    pub(crate) async fn start_beside(&self) -> anyhow::Result<Self> {
-        Self::start_binary(&binary()?, self.key.clone(), Vec::new()).await
+    /// With these environment variables, whatever the environment has.
+    pub(crate) async fn start_as(key: String, settings: Vec<(String, String)>) -> anyhow::Result<Self> {
+        Self::start_binary(&binary()?, key, settings).await
     }
 
     async fn start_binary(binary: &Path, key: String, settings: Vec<(String, String)>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a data folder")?;
-        let log = fs::File::create(log_path(&folder)).context("cannot write the node's log")?;
-        let mut child = Command::new(binary)
-            .args(["serve", "--bind", "127.0.0.1:0", "--data-dir"])
-            .arg(folder.path().join("data"))
-            .env("PENSTOCK_ADMIN_KEY", &key)
-            .env("RATE_LIMITS_JSON", NO_RATE_LIMITS)
-            .envs(settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let (child, address) = spawn(binary, &key, &settings, &folder, ANY_PORT).await?;
         let pid = child.id().context("the node ended at once")?;
-        let stdout = child.stdout.take().context("the node has no standard output")?;
-        let address = match tokio::time::timeout(READY_WITHIN, ready(stdout)).await {
-            Ok(Ok(address)) => address,
-            Ok(Err(error)) => bail!("{error:#}; its log ends with:\n{}", log_tail(&folder)),
-            Err(_elapsed) => {
-                bail!(
-                    "the node was not ready in {} s; its log ends with:\n{}",
-                    READY_WITHIN.as_secs(),
-                    log_tail(&folder)
-                )
-            }
-        };
-        Ok(Self { child, folder, pid, address, key })
+        Ok(Self { child, folder, binary: binary.to_owned(), settings, pid, address, key })
+    }
+
+    /// Kills the process, as a crash does.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("cannot kill the node")
+    }
+
+    /// Starts it again after it was killed, on its data folder and at its address.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        let address = self.address.authority();
+        let (child, _) = spawn(&self.binary, &self.key, &self.settings, &self.folder, address).await?;
+        self.pid = child.id().context("the node ended at once")?;
+        self.child = child;
+        Ok(())
+    }
+
+    /// All of the process stands still: connections stay, and nothing answers.
+    pub(crate) fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    pub(crate) fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the node has no process id")?;
+        kill_process(pid, signal).context("the node ended before it was told to")
     }
 
     /// Asks it to stop, waits until it has, and checks that it ended well.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the node has no process id")?;
-        kill_process(pid, Signal::TERM).context("the node ended before it was told to")?;
+        self.signal(Signal::TERM)?;
         match tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
             Ok(status) => {
                 let status = status.context("cannot wait for the node")?;
@@ -109,20 +117,62 @@ impl OwnServer {
     }
 }
 
-/// The node's binary: built by the same profile as this one, it lies in the same folder.
+/// Starts the process and waits until it is ready.
+async fn spawn(
+    binary: &Path,
+    key: &str,
+    settings: &[(String, String)],
+    folder: &TempDir,
+    bind: &str,
+) -> anyhow::Result<(Child, Address)> {
+    let log = fs::File::options().create(true).append(true).open(log_path(folder));
+    let mut child = Command::new(binary)
+        .args(["serve", "--bind", bind, "--data-dir"])
+        .arg(folder.path().join("data"))
+        .env("PENSTOCK_ADMIN_KEY", key)
+        .env("RATE_LIMITS_JSON", NO_RATE_LIMITS)
+        .envs(settings.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.context("cannot write the node's log")?)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", binary.display()))?;
+    let stdout = child.stdout.take().context("the node has no standard output")?;
+    match tokio::time::timeout(READY_WITHIN, ready(stdout)).await {
+        Ok(Ok(address)) => Ok((child, address)),
+        Ok(Err(error)) => bail!("{error:#}; its log ends with:\n{}", log_tail(folder)),
+        Err(_elapsed) => {
+            bail!("the node was not ready in {} s; its log ends with:\n{}", READY_WITHIN.as_secs(), log_tail(folder))
+        }
+    }
+}
+
+/// Brings the schema of a database up to date, which a pooler cannot.
+pub(crate) async fn migrate(database: &str) -> anyhow::Result<()> {
+    let mut command = Command::new(binary()?);
+    command.arg("migrate").env("DATABASE_URL", database).stdin(Stdio::null()).kill_on_drop(true);
+    let said = command.output().await.context("cannot run `penstock migrate`")?;
+    ensure!(said.status.success(), "`penstock migrate` failed: {}", String::from_utf8_lossy(&said.stderr));
+    Ok(())
+}
+
+/// The node's binary: the one that `PENSTOCK` names; otherwise, built by the same profile as this one, it lies in the same folder.
 fn binary() -> anyhow::Result<PathBuf> {
-    let own = env::current_exe().context("cannot find this program's own file")?;
-    let binary = own.with_file_name("penstock");
+    let binary = match env::var_os("PENSTOCK") {
+        Some(binary) => binary.into(),
+        None => env::current_exe().context("cannot find this program's own file")?.with_file_name("penstock"),
+    };
     ensure!(
         binary.is_file(),
-        "there is no {}: build it with `cargo build --release --bin penstock`, or give --target",
+        "there is no {}: build it with `cargo build --release --bin penstock`, or name another one in PENSTOCK",
         binary.display()
     );
     Ok(binary)
 }
 
 /// A key that nobody else on this machine can guess while the node runs.
-fn new_key() -> anyhow::Result<String> {
+pub(crate) fn new_key() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
     let mut source = fs::File::open("/dev/urandom").context("cannot make a key")?;
     source.read_exact(&mut bytes).context("cannot make a key")?;
@@ -173,6 +223,17 @@ mod tests {
         let server = OwnServer::start_binary(&node, "key".to_owned(), Vec::new()).await.unwrap();
         assert_eq!(server.address.to_string(), "http://127.0.0.1:9");
         server.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_killed_is_started_again_at_its_address() {
+        let (_folder, node) =
+            script("case $3 in *:0 | *:9) echo listening on http://127.0.0.1:9; exec sleep 60 ;; esac");
+        let mut server = OwnServer::start_binary(&node, "key".to_owned(), Vec::new()).await.unwrap();
+        let before = server.pid;
+        server.kill().await.unwrap();
+        server.start_again().await.unwrap();
+        assert_ne!(server.pid, before);
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! How sure a mean is, and whether two of them differ. Samples that follow each other are alike (a slow second follows a slow
 //! second), so intervals are made from the means of batches, which are nearly independent of each other.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Fewest batches of an interval: with fewer, Student's factor grows faster than the batches become independent.
@@ -58,6 +60,35 @@ impl Interval {
     }
 }
 
+/// How many times as much one is as the other, from pairs that were measured together: the geometric mean, and its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Ratio {
+    pub(crate) mean: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) pairs: usize,
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mean, low, high, pairs } = self;
+        f.pad(&format!("{mean:.2}, 95 % {low:.2} to {high:.2} ({pairs} rounds)"))
+    }
+}
+
+/// The ratio of two servers over the rounds of a comparison. `None` when there are fewer than two rounds, or one in which a server did nothing.
+pub(crate) fn ratio(of: &[f64], to: &[f64]) -> Option<Ratio> {
+    let logs: Vec<f64> = of.iter().zip(to).map(|(of, to)| (of / to).ln()).collect();
+    if logs.len() < 2 || logs.iter().any(|log| !log.is_finite()) {
+        return None;
+    }
+    let freedom = logs.len() - 1;
+    let factor = STUDENT_OF_FEW.get(freedom - 1).copied().unwrap_or_else(|| student(CONFIDENCE, freedom as f64));
+    let half = factor * deviation(&logs) / (logs.len() as f64).sqrt();
+    let mean = mean(&logs);
+    Some(Ratio { mean: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp(), pairs: logs.len() })
+}
+
 /// The slope of a line through batch means, per unit of time, with its 95 % interval. `points` are (time, value) in order.
 pub(crate) fn slope(points: &[(f64, f64)]) -> Option<Interval> {
     let batches = 2 * FEWEST_BATCHES;
@@ -106,6 +137,9 @@ fn autocorrelation(values: &[f64]) -> f64 {
     }
     values.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum::<f64>() / spread
 }
+
+/// Student's factors of a 95 % interval from one degree of freedom on, where the expansion below is not right yet.
+const STUDENT_OF_FEW: [f64; 7] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365];
 
 /// Student's factor for a two-sided interval: the expansion of Cornish and Fisher around the normal distribution, which is right
 /// to a thousandth from eight degrees of freedom on.
@@ -174,6 +208,25 @@ mod tests {
         let more: Vec<f64> = noise(3, 40).iter().map(|value| value + 0.5).collect();
         let more = base.difference_to(&Interval::of(&more).unwrap());
         assert!(more.low > 0.0 && more.high < 1.0, "{more:?}");
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_pairs_and_holds_the_true_one_as_often_as_it_says() {
+        let same = ratio(&[2.0, 20.0, 200.0], &[1.0, 10.0, 100.0]).unwrap();
+        assert!((same.mean - 2.0).abs() < 1e-9 && (same.high - 2.0).abs() < 1e-9, "{same:?}");
+        assert_eq!(ratio(&[1.0], &[1.0]), None, "one pair has no interval");
+        assert_eq!(ratio(&[1.0, 0.0], &[1.0, 1.0]), None, "no ratio to nothing");
+        let held = (0..1000).filter(|seed| {
+            // Each round has a speed of its own, which both have.
+            let (machine, noise) = (noise(*seed, 5), noise(seed + 5000, 5));
+            let of: Vec<f64> =
+                machine.iter().zip(&noise).map(|(a, b)| (1.0 + a) * 0.8 * (0.2 * (b - 0.5)).exp()).collect();
+            let to: Vec<f64> = machine.iter().map(|a| 1.0 + a).collect();
+            let found = ratio(&of, &to).unwrap();
+            found.low <= 0.8 && 0.8 <= found.high
+        });
+        let held = held.count();
+        assert!((920..=980).contains(&held), "{held} of 1,000");
     }
 
     #[test]

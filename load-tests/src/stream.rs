@@ -29,6 +29,12 @@ impl Wanted {
         Self { content, receipt_id, range: None }
     }
 
+    /// Bytes that are asked for.
+    pub(crate) fn len(&self) -> u64 {
+        let place = self.place();
+        place.end - place.start
+    }
+
     fn place(&self) -> Range<u64> {
         self.range.clone().unwrap_or(0..self.content.len())
     }

@@ -67,6 +67,10 @@ fn of_phase(measure: Measure, phase: &PhaseReport) -> Option<f64> {
         Measure::RequestsPerSecond => phase.requests_per_second,
         Measure::MibPerSecond => phase.mib_per_second,
         Measure::RefusedPercent => open.refused as f64 * 100.0 / open.due.max(1) as f64,
+        Measure::NotServedPercent => {
+            let failed = open.failures.values().sum::<u64>() + phase.faults.values().sum::<u64>();
+            (open.refused + open.unsent + failed) as f64 * 100.0 / open.due.max(1) as f64
+        }
         Measure::KneePerSecond => open.knee_per_second?,
         _ => return None,
     })
@@ -113,6 +117,7 @@ fn name(measure: Measure) -> &'static str {
         Measure::RequestsPerSecond => "requests per second",
         Measure::MibPerSecond => "MiB per second",
         Measure::RefusedPercent => "share of refusals, percent,",
+        Measure::NotServedPercent => "share of requests that were not served, percent,",
         Measure::KneePerSecond => "knee, requests per second,",
         Measure::ResidentPeakMib => "resident memory, peak, MiB,",
         Measure::StreamsAtOnce => "streams at one time",
@@ -129,7 +134,7 @@ mod tests {
     use super::*;
     use crate::{
         measure::{Phase, Tally},
-        timeline::Recorder,
+        timeline::{Expected, Recorder},
     };
 
     fn target(measure: Measure, at_most: Option<f64>, at_least: Option<f64>) -> TargetPlan {
@@ -140,7 +145,7 @@ mod tests {
         let mut phase = Phase::begin("steady").end(&Tally::new());
         phase.seconds = 100.0;
         phase.first_byte_ms.p99 = 7.0;
-        phase.open = Some(Recorder::new(Duration::from_secs(100), false).report(false, Duration::ZERO));
+        phase.open = Some(Recorder::new(Duration::from_secs(100), Expected::default()).report(false, Duration::ZERO));
         phase
     }
 

@@ -20,10 +20,19 @@ const SHORT_SECONDS: f64 = 30.0;
 /// Things that are looked up at the end of the run; the newest ones replace others.
 const PROOFS: usize = 16;
 
+/// What is no error of a phase.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Expected {
+    /// 429 and 503.
+    pub(crate) refusals: bool,
+    /// What comes of a part that was stopped.
+    pub(crate) failures: bool,
+}
+
 /// A phase that is being measured.
 pub(crate) struct Recorder {
     length: Duration,
-    may_refuse: bool,
+    expected: Expected,
     slices: Vec<Slice>,
     pub(crate) tally: Tally,
     pub(crate) due: u64,
@@ -33,6 +42,8 @@ pub(crate) struct Recorder {
     pub(crate) shapeless: u64,
     pub(crate) unsent: u64,
     refusals: BTreeMap<String, u64>,
+    /// Those that were expected.
+    failures: BTreeMap<String, u64>,
     lag: Latencies,
     operations: BTreeMap<&'static str, OfOperation>,
     pub(crate) proofs: Vec<Proof>,
@@ -56,11 +67,11 @@ struct Slice {
 }
 
 impl Recorder {
-    pub(crate) fn new(length: Duration, may_refuse: bool) -> Self {
+    pub(crate) fn new(length: Duration, expected: Expected) -> Self {
         let count = if length.as_secs_f64() < SHORT_SECONDS { SLICES_OF_SHORT_PHASES } else { SLICES };
         Self {
             length,
-            may_refuse,
+            expected,
             slices: (0..count).map(|_| Slice::new()).collect(),
             tally: Tally::new(),
             due: 0,
@@ -69,6 +80,7 @@ impl Recorder {
             shapeless: 0,
             unsent: 0,
             refusals: BTreeMap::new(),
+            failures: BTreeMap::new(),
             lag: Latencies::new(),
             operations: BTreeMap::new(),
             proofs: Vec::new(),
@@ -113,7 +125,10 @@ impl Recorder {
         if let Some(fault) = refusal {
             self.refuse(fault);
         }
-        if !(is_refused && self.may_refuse) {
+        let failure = ended.fault.as_ref().filter(|fault| self.expected.failures && !is_refused && fault.is_failure());
+        if let Some(fault) = failure {
+            *self.failures.entry(fault.to_string()).or_default() += 1;
+        } else if !(is_refused && self.expected.refusals) {
             self.tally.count(&ended);
         }
         for (receipt_id, charge) in charges {
@@ -140,6 +155,9 @@ impl Recorder {
         self.unsent += other.unsent;
         for (kind, count) in other.refusals {
             *self.refusals.entry(kind).or_default() += count;
+        }
+        for (kind, count) in other.failures {
+            *self.failures.entry(kind).or_default() += count;
         }
         self.lag.merge(&other.lag);
         for (name, of) in other.operations {
@@ -176,6 +194,7 @@ impl Recorder {
             unsent: self.unsent,
             refused: self.refused,
             refusals: self.refusals.clone(),
+            failures: self.failures.clone(),
             lag_ms: self.lag.percentiles(),
             operations: self.operations.iter().map(|(name, of)| (*name, of.report())).collect(),
             intervals: if has_time { self.intervals(seconds) } else { BTreeMap::new() },
@@ -281,7 +300,7 @@ mod tests {
     /// answers would see one slow request in 800, and call the p99 10 ms.
     #[test]
     fn a_pause_of_the_node_is_counted_for_every_request_that_was_due_in_it() {
-        let mut recorder = Recorder::new(Duration::from_secs(10), false);
+        let mut recorder = Recorder::new(Duration::from_secs(10), Expected::default());
         for due in (0..10_000).step_by(10) {
             let waits = if (4000..6000).contains(&due) { 6000 - due } else { 0 };
             recorder.record(outcome(due, waits + 10, None));
@@ -302,8 +321,8 @@ mod tests {
     #[test]
     fn a_refusal_is_an_answer_where_it_is_expected_and_an_error_elsewhere() {
         let refused = |says_when| Fault::Refused { status: 503, problem: "urn:busy".into(), says_when };
-        for (may_refuse, errors) in [(true, 0), (false, 2)] {
-            let mut recorder = Recorder::new(Duration::from_secs(1), may_refuse);
+        for (refusals, errors) in [(true, 0), (false, 2)] {
+            let mut recorder = Recorder::new(Duration::from_secs(1), Expected { refusals, failures: false });
             recorder.record(outcome(0, 1, Some(refused(true))));
             recorder.record(outcome(0, 1, Some(refused(false))));
             assert_eq!((recorder.refused, recorder.shapeless), (2, 1));
@@ -313,11 +332,20 @@ mod tests {
 
     #[test]
     fn what_ends_after_the_phase_is_not_served_in_time_and_what_was_not_sent_was_due() {
-        let mut recorder = Recorder::new(Duration::from_secs(1), false);
+        let mut recorder = Recorder::new(Duration::from_secs(1), Expected::default());
         recorder.record(outcome(900, 50, None));
         recorder.record(outcome(900, 500, None));
         recorder.unsent(Duration::from_millis(950));
         assert_eq!((recorder.due, recorder.served_in_time, recorder.unsent), (3, 1, 1));
         assert_eq!(recorder.tally.streams, 2);
+    }
+
+    #[test]
+    fn what_fails_while_a_part_is_stopped_is_counted_apart_and_wrong_bytes_never_are() {
+        let mut recorder = Recorder::new(Duration::from_secs(1), Expected { refusals: true, failures: true });
+        recorder.record(outcome(0, 1, Some(Fault::Lost("reset".into()))));
+        recorder.record(outcome(0, 1, Some(Fault::WrongBytes)));
+        assert_eq!(recorder.tally.faults.keys().collect::<Vec<_>>(), ["wrong bytes"]);
+        assert_eq!(recorder.report(false, Duration::ZERO).failures["lost: reset"], 1);
     }
 }

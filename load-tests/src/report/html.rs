@@ -27,6 +27,7 @@ pub(crate) fn page(report: &Report) -> anyhow::Result<String> {
         escape(report.server.as_str())
     );
     checks(&mut page, &report.checks)?;
+    side_by_side(&mut page, report)?;
     phases(&mut page, &report.phases)?;
     intervals(&mut page, &report.phases)?;
     bill(&mut page, report)?;
@@ -52,7 +53,38 @@ fn checks(page: &mut String, checks: &[Check]) -> std::fmt::Result {
     Ok(())
 }
 
+fn side_by_side(page: &mut String, report: &Report) -> std::fmt::Result {
+    let Some(found) = &report.side_by_side else { return Ok(()) };
+    write!(
+        page,
+        "<h2>Side by side</h2>\n<p>{} connections, {} receipts for each size, {} s in each round, in turns; means of the rounds. Processor \
+         time in microseconds for each request: of the server with all that it asks, and of the load generator, which shares the machine. \
+         System calls for each request, counted apart by strace.</p>\n<table><tr><th>size</th><th>server</th><th>requests/s</th>\
+         <th>MiB/s</th><th>p50 ms</th><th>p99 ms</th><th>server</th><th>generator</th><th>calls</th></tr>\n",
+        found.connections, found.receipts, found.seconds
+    )?;
+    for row in &found.rows {
+        write!(page, "<tr><td>{}</td><td>{}</td>", row.size, row.who.name())?;
+        for (mean, digits) in row.means() {
+            write!(page, "<td>{mean:.digits$}</td>")?;
+        }
+        let calls = row.system_calls.map_or_else(|| "not counted".to_owned(), |calls| format!("{calls:.1}"));
+        writeln!(page, "<td>{calls}</td></tr>")?;
+    }
+    *page += "</table>\n<p>The node beside the others: ratios of the same round, with 95 % intervals.</p>\n<table><tr><th>size</th>\
+              <th>beside</th><th>rate</th><th>p99</th></tr>\n";
+    for ratio in &found.ratios {
+        let (rival, size) = (ratio.rival.name(), &ratio.size);
+        writeln!(page, "<tr><td>{size}</td><td>{rival}</td><td>{}</td><td>{}</td></tr>", ratio.rate, ratio.p99)?;
+    }
+    *page += "</table>\n";
+    Ok(())
+}
+
 fn phases(page: &mut String, phases: &[PhaseReport]) -> std::fmt::Result {
+    if phases.is_empty() {
+        return Ok(());
+    }
     *page += "<h2>Phases</h2>\n<p>Times in milliseconds. Where requests come at times of their own, each time is from the moment when \
               the request was due.</p>\n<table><tr><th>phase</th><th>seconds</th><th>requests</th><th>per s</th><th>MiB/s</th>\
               <th>refused</th><th>errors</th><th></th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th></tr>\n";
@@ -140,35 +172,23 @@ mod tests {
     use super::*;
     use crate::{
         billing::BillingReport,
+        compare::table::tests::side_by_side,
         measure::{Phase, Tally},
         report::junit,
-        timeline::Recorder,
+        timeline::{Expected, Recorder},
     };
 
     fn report() -> Report {
         let mut phase = Phase::begin("a < b").end(&Tally::new());
         phase.faults.insert("lost: </script> & \"more\" ]]>".into(), 3);
-        phase.open = Some(Recorder::new(Duration::from_secs(1), false).report(false, Duration::ZERO));
-        Report {
-            scenario: "mine & yours".into(),
-            server: "http://127.0.0.1:1".into(),
-            started: "2026-01-02T03:04:05Z".into(),
-            phases: vec![phase],
-            checks: vec![Check::new("kept", true, "yes"), Check::new("x < y", false, "\"z\"")],
-            billing: BillingReport {
-                receipts: 1,
-                received_bytes: 2,
-                billed_bytes: 3,
-                received_streams: 1,
-                unread_at_most: 0,
-                billed_requests: 1,
-                differences: vec!["receipt <1>".into()],
-            },
-            overload: None,
-            memory: None,
-            caches: BTreeMap::new(),
-            samples: Vec::new(),
-        }
+        phase.open = Some(Recorder::new(Duration::from_secs(1), Expected::default()).report(false, Duration::ZERO));
+        let billing = BillingReport { differences: vec!["receipt <1>".into()], ..BillingReport::empty() };
+        let server = "http://127.0.0.1:1";
+        let mut report = Report::new("mine & yours", server, "2026-01-02T03:04:05Z".into(), billing);
+        report.phases = vec![phase];
+        report.checks = vec![Check::new("kept", true, "yes"), Check::new("x < y", false, "\"z\"")];
+        report.side_by_side = Some(side_by_side());
+        report
     }
 
     /// Every tag that begins ends, in the order of nesting; gives how often each name began.
@@ -203,6 +223,7 @@ mod tests {
         assert_eq!((tags["html"], tags["script"], tags["h1"]), (1, 3, 1), "{tags:?}");
         assert_eq!(page.matches("</script").count(), 3, "no text of the run ends a script");
         assert!(!page.contains("src=") && !page.contains("href=") && !page.contains("@import"), "nothing is loaded");
+        assert_eq!(page.matches("<td>nginx+redis</td>").count(), 4, "two rows and two ratios");
         assert!(page.contains("mine &amp; yours <span class=\"failed\">failed"));
         let data = page.split("id=\"report\">").nth(1).unwrap().split("</script>").next().unwrap();
         let data: serde_json::Value = serde_json::from_str(data).unwrap();

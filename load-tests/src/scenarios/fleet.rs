@@ -125,7 +125,7 @@ impl Fleet {
 /// What all instances say of their round trips. Where there is no Redis there are none to it.
 async fn trips(bench: &Bench) -> anyhow::Result<Trips> {
     let mut sum = Trips { database: 0.0, redis: 0.0 };
-    for api in bench.instances() {
+    for api in &bench.instances {
         let text = api.metrics().await.context("an instance shows no metrics")?;
         sum.database += metrics::sum(&text, "penstock_db_queries_total").unwrap_or_default();
         sum.redis += metrics::sum(&text, "penstock_redis_round_trips_total").unwrap_or_default();

@@ -125,7 +125,7 @@ impl Overload {
         for attended in [surge, strangers, after] {
             tally.merge(attended.tally);
         }
-        Ok(Findings { phases, checks, tally, held_bytes, overload: Some(report) })
+        Ok(Findings { phases, checks, tally, held_bytes, overload: Some(report), ..Findings::new() })
     }
 
     fn report(&self, rounds: &[Round], refusals: [&Refusals; 2], recovered_after: Duration) -> OverloadReport {

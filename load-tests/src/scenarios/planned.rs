@@ -1,12 +1,13 @@
 //! A scenario that is a file, phase by phase.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Map, Value};
 
 use crate::{
     arrivals::{Arrivals, Popularity},
@@ -17,19 +18,18 @@ use crate::{
     live::Live,
     measure::{Phase, Tally},
     open_report::Step,
-    operation::{Proof, WORDS, Work},
-    plan::{PhasePlan, Plan, Ramp},
+    operation::{Proof, Work, asset_name},
+    plan::{PhasePlan, Plan, Quota, Ramp},
     report::Check,
     stream::{Wanted, stream},
-    timeline::Recorder,
+    timeline::{Expected, Recorder},
 };
 
 /// Calls of the preparation at a time.
 const PREPARING: usize = 8;
 
 /// Runs it; `began` is the beginning of the run.
-pub(crate) async fn run(plan: &Plan, bench: &Bench, began: Instant) -> anyhow::Result<Findings> {
-    let work = Arc::new(prepare(plan, bench).await?);
+pub(crate) async fn run(plan: &Plan, work: Arc<Work>, bench: &Bench, began: Instant) -> anyhow::Result<Findings> {
     let mut course = Course { plan, work, began, findings: Findings::new(), left: plan.max_requests, knee: None };
     let (mut unsent, mut refused, mut shapeless, mut proofs) = (0, 0, 0, Vec::new());
     for (turn, phase) in plan.phases.iter().enumerate() {
@@ -50,13 +50,25 @@ pub(crate) async fn run(plan: &Plan, bench: &Bench, began: Instant) -> anyhow::R
         shapeless == 0,
         format!("{refused} refused, {shapeless} of them in another way"),
     ));
+    if let Some(quota) = &plan.quota {
+        findings.checks.push(overshoot(quota, &findings.tally));
+    }
     if !proofs.is_empty() {
         findings.checks.push(read_back(bench, &work, &proofs, &mut findings.tally).await?);
     }
     Ok(findings)
 }
 
-async fn prepare(plan: &Plan, bench: &Bench) -> anyhow::Result<Work> {
+/// Stores what it needs.
+pub(crate) async fn prepare(plan: &Plan, bench: &Bench) -> anyhow::Result<Arc<Work>> {
+    let tier = match &plan.quota {
+        Some(quota) => {
+            let tier = format!("load-test-{}", plan.name);
+            bench.api.put_quota_policy(&tier, &policy(quota)).await?;
+            tier
+        }
+        None => plan.tier.clone(),
+    };
     let mut contents = Vec::new();
     for kind in &plan.contents {
         for _ in 0..kind.count {
@@ -67,33 +79,68 @@ async fn prepare(plan: &Plan, bench: &Bench) -> anyhow::Result<Work> {
     // The ranks of popularity are spread over the sizes.
     fastrand::Rng::with_seed(plan.seed).shuffle(&mut contents);
     let wanted: Vec<Vec<Wanted>> = stream::iter(&contents)
-        .map(|content| bench.prepare(content, &plan.tier, plan.receipts_per_content))
+        .map(|content| bench.prepare(content, &tier, plan.receipts_per_content))
         .buffered(PREPARING)
         .try_collect()
         .await?;
     if plan.assets > 0 {
         let content = Arc::new(Content::new(plan.seed, 1));
         bench.api.put_content(&content).await?;
-        let name = |asset: usize| {
-            let [one, other] = [asset % WORDS.len(), asset / WORDS.len() % WORDS.len()].map(|at| WORDS[at]);
-            format!("{one} {other} {asset}")
-        };
         stream::iter(0..plan.assets)
             .map(|asset| {
                 let content = content.clone();
-                async move { bench.api.make_asset(&content, &name(asset)).await.map(|_| ()) }
+                async move { bench.api.make_asset(&content, &asset_name(asset)).await.map(|_| ()) }
             })
             .buffer_unordered(PREPARING)
             .try_collect::<()>()
             .await?;
     }
-    Ok(Work {
+    let is_proxied = bench.instances.iter().all(|instance| !Arc::ptr_eq(instance, &bench.api));
+    Ok(Arc::new(Work {
         api: bench.api.clone(),
+        target: bench.api.target.from_many_addresses(),
         pool: Pool::default(),
+        open: AtomicUsize::new(0),
+        is_proxied,
+        assets: plan.assets,
         popularity: Popularity::new(plan.zipf, wanted.len()),
         wanted,
         mark: fastrand::u64(..),
-    })
+    }))
+}
+
+/// The limits as the node wants them.
+fn policy(quota: &Quota) -> Value {
+    let mut policy = Map::new();
+    let limits = [
+        ("requestsPerMonth", quota.requests_per_month),
+        ("bytesPerMonth", quota.bytes_per_month.map(|size| size.0)),
+        ("maxConcurrentStreams", quota.max_concurrent_streams.map(u64::from)),
+    ];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            policy.insert(name.to_owned(), limit.into());
+        }
+    }
+    policy.into()
+}
+
+/// What receipts got beyond their quota, however many instances gave it.
+fn overshoot(quota: &Quota, tally: &Tally) -> Check {
+    let most_requests = quota.requests_per_month.unwrap_or(u64::MAX);
+    let most_bytes = quota.bytes_per_month.map_or(u64::MAX, |size| size.0);
+    let (mut requests, mut bytes, mut used) = (0, 0, 0.0_f64);
+    for got in tally.received.values() {
+        requests += got.streams.saturating_sub(most_requests);
+        bytes += got.bytes.saturating_sub(most_bytes);
+        let share = (got.streams as f64 / most_requests as f64).max(got.bytes as f64 / most_bytes as f64);
+        used += share / tally.received.len() as f64;
+    }
+    Check::new(
+        "no receipt got more than its quota",
+        requests + bytes == 0,
+        format!("overshoot {requests} requests and {bytes} bytes; {:.2} % of the quota was used", used * 100.0),
+    )
 }
 
 /// A run on its way.
@@ -166,7 +213,7 @@ impl Course<'_> {
             operations: plan.operations.clone().into(),
             seed,
             max_open: self.plan.max_open,
-            may_refuse: plan.may_refuse,
+            expected: Expected { refusals: plan.may_refuse, failures: plan.may_fail },
         };
         let live = Live::begin(&plan.name, length);
         let recorder = drive(&self.work, load, &live).await;
@@ -180,11 +227,13 @@ impl Course<'_> {
     async fn ramp(&mut self, plan: &PhasePlan, ramp: &Ramp, seed: u64) -> anyhow::Result<(Recorder, Vec<Step>)> {
         let length = Duration::from_secs_f64(ramp.step_seconds);
         let (mut rate, mut steps, mut whole) = (ramp.from, Vec::new(), None::<Recorder>);
+        let mut usual = f64::INFINITY;
         while rate <= ramp.to {
             let seed = seed.wrapping_add(steps.len() as u64);
             let arrivals = Arrivals::poisson(seed, rate, length, self.left);
             let recorder = self.drive(plan, arrivals, length, seed).await?;
-            let step = step(&recorder, ramp);
+            usual = usual.min(recorder.tally.total.percentiles().p50);
+            let step = step(&recorder, ramp, usual);
             let holds = step.holds;
             if holds {
                 self.knee = Some(step.due_per_second);
@@ -203,12 +252,14 @@ impl Course<'_> {
     }
 }
 
-fn step(recorder: &Recorder, ramp: &Ramp) -> Step {
+/// `usual`: the median time of a request, in milliseconds, at the step that was fastest so far.
+fn step(recorder: &Recorder, ramp: &Ramp, usual: f64) -> Step {
     let first_byte_p99_ms = recorder.tally.first_byte.percentiles().p99;
-    // What is still on its way when the step ends was not left undone: a request takes its time.
-    let served = recorder.tally.streams as f64 / recorder.due.max(1) as f64;
-    let in_time = recorder.served_in_time as f64 / recorder.tally.streams.max(1) as f64;
     let per_second = |count: u64| count as f64 / ramp.step_seconds;
+    let served = recorder.tally.streams as f64 / recorder.due.max(1) as f64;
+    // A node that keeps up has as many on their way when the step ends as come in the time that one takes. They are not late.
+    let on_their_way = (per_second(recorder.due) * usual / 1000.0).ceil();
+    let in_time = (recorder.served_in_time as f64 + on_their_way) / recorder.tally.streams.max(1) as f64;
     Step {
         due_per_second: per_second(recorder.due),
         served_per_second: per_second(recorder.served_in_time),
@@ -237,4 +288,49 @@ async fn read_back(bench: &Bench, work: &Work, proofs: &[Proof], tally: &mut Tal
     }
     let promise = "what was accepted is there: the newest uploads and lineage runs are read back";
     Ok(Check::new(promise, known == proofs.len(), format!("{known} of {}", proofs.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fault::Fault, measure::Received, operation::Outcome, plan::Kind, size::Size, stream::Ended};
+
+    fn recorder(times_ms: impl IntoIterator<Item = (u64, u64)>) -> Recorder {
+        let mut recorder = Recorder::new(Duration::from_secs(1), Expected::default());
+        for (due, takes) in times_ms {
+            let total = Duration::from_millis(takes);
+            let ended = Ended { received: 1, first_byte: Some(Duration::from_millis(1)), total, fault: None::<Fault> };
+            let (due, lag) = (Duration::from_millis(due), Duration::ZERO);
+            recorder.record(Outcome { kind: Kind::Stream, due, lag, ended, charges: Vec::new(), proof: None });
+        }
+        recorder
+    }
+
+    #[test]
+    fn requests_that_are_on_their_way_when_a_short_step_ends_are_not_late_and_a_backlog_is() {
+        let ramp =
+            Ramp { from: 1.0, to: 100.0, factor: 2.0, step_seconds: 1.0, served: 0.95, first_byte_p99_ms: 100.0 };
+        // Five requests in a second, each of which takes 300 ms: the last one ends after the step.
+        let few = recorder((0..5).map(|at| (at * 200, 300)));
+        assert_eq!(few.served_in_time, 4);
+        assert!(step(&few, &ramp, 300.0).holds);
+        // A node that does 80 of 100 a second: each request waits longer than the one before.
+        let behind = recorder((0..100).map(|at| (at * 10, 10 + at * 25 / 10)));
+        assert!(!step(&behind, &ramp, 10.0).holds, "{}", behind.served_in_time);
+    }
+
+    #[test]
+    fn what_goes_beyond_a_quota_is_told_for_each_receipt() {
+        let quota =
+            Quota { requests_per_month: Some(10), bytes_per_month: Some(Size(1000)), max_concurrent_streams: None };
+        let mut tally = Tally::new();
+        for (receipt, streams, bytes) in [("a", 10, 1000), ("b", 5, 100)] {
+            tally.charge(receipt, Received { streams, bytes, ..Received::default() });
+        }
+        let kept = overshoot(&quota, &tally);
+        assert!(kept.kept && kept.seen.contains("75.00 %"), "{kept:?}");
+        tally.charge("b", Received { streams: 6, bytes: 901, ..Received::default() });
+        let missed = overshoot(&quota, &tally);
+        assert!(!missed.kept && missed.seen.contains("1 requests and 1 bytes"), "{missed:?}");
+    }
 }

@@ -45,7 +45,7 @@ impl Smoke {
         ];
         let checks =
             vec![self.use_up_a_quota(bench, middle, &mut tally).await?, self.refund(bench, middle, &mut tally).await?];
-        Ok(Findings { phases, checks, tally, held_bytes: None, overload: None })
+        Ok(Findings { phases, checks, tally, ..Findings::new() })
     }
 
     /// Several clients, each with a connection that it uses again.

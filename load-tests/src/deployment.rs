@@ -143,12 +143,13 @@ impl Deployment {
         })
     }
 
-    /// Ends the nodes as an operator does, one after the other, and says whether each ended well.
-    pub(crate) async fn end(self) -> Vec<Check> {
-        let mut checks = Vec::new();
+    /// Ends the nodes as an operator does, one after the other, and says whether all ended well; `None` where none was started.
+    pub(crate) async fn end(self) -> Option<Check> {
+        let mut ended = Ok(());
+        let count = self.nodes.len();
         for node in self.nodes {
-            checks.push(report::ended(node.stop().await));
+            ended = ended.and(node.stop().await);
         }
-        checks
+        (count > 0).then(|| report::ended(ended))
     }
 }

@@ -61,7 +61,7 @@ impl Check {
 /// Whether a node ended as it should.
 pub(crate) fn ended(stopped: anyhow::Result<()>) -> Check {
     let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
-    Check::new("the node drains and ends well when it is told to stop", stopped.is_ok(), seen)
+    Check::new("each node drains and ends well when it is told to stop", stopped.is_ok(), seen)
 }
 
 pub(crate) fn warn_of_debug_build() {
@@ -168,11 +168,10 @@ impl fmt::Display for Report {
         if let Some(memory) = &self.memory {
             write_memory(f, memory)?;
         }
-        if !self.caches.is_empty() {
+        let mut counted = self.caches.iter().filter(|(_, count)| **count > 0.0).peekable();
+        if counted.peek().is_some() {
             writeln!(f, "\ncaches, by the node's count")?;
-            for (name, count) in &self.caches {
-                writeln!(f, "  {name} {count}")?;
-            }
+            counted.try_for_each(|(name, count)| writeln!(f, "  {name} {count}"))?;
         }
         writeln!(f, "\n{}", if self.passed() { "passed" } else { "FAILED" })
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use quick_xml::escape::escape;
 
 use super::{Check, Report};
-use crate::{measure::PhaseReport, open_report::OpenReport};
+use crate::{faults::FaultReport, measure::PhaseReport, open_report::OpenReport};
 
 const UPLOT: &str = include_str!("../../../src/http/dashboard/page/vendor/uplot.min.js");
 const UPLOT_STYLE: &str = include_str!("../../../src/http/dashboard/page/vendor/uplot.min.css");
@@ -30,6 +30,7 @@ pub(crate) fn page(report: &Report) -> anyhow::Result<String> {
     side_by_side(&mut page, report)?;
     phases(&mut page, &report.phases)?;
     intervals(&mut page, &report.phases)?;
+    faults(&mut page, report)?;
     bill(&mut page, report)?;
     page += "<div id=\"plots\"></div>\n";
     page += "<noscript><p>The plots need JavaScript.</p></noscript>\n";
@@ -144,6 +145,19 @@ fn intervals(page: &mut String, phases: &[PhaseReport]) -> std::fmt::Result {
     Ok(())
 }
 
+fn faults(page: &mut String, report: &Report) -> std::fmt::Result {
+    if report.faults.is_empty() {
+        return Ok(());
+    }
+    *page += "<h2>Faults</h2>\n<p>Seconds after the beginning of the run. The plots over time show them as shades.</p>\n\
+              <table><tr><th>what</th><th>from</th><th>until it served again</th></tr>\n";
+    for FaultReport { what, from, to, .. } in &report.faults {
+        writeln!(page, "<tr><td>{}</td><td>{from:.1}</td><td>{to:.1}</td></tr>", escape(what.as_str()))?;
+    }
+    *page += "</table>\n";
+    Ok(())
+}
+
 fn bill(page: &mut String, report: &Report) -> std::fmt::Result {
     let bill = &report.billing;
     writeln!(
@@ -188,6 +202,7 @@ mod tests {
         report.phases = vec![phase];
         report.checks = vec![Check::new("kept", true, "yes"), Check::new("x < y", false, "\"z\"")];
         report.side_by_side = Some(side_by_side());
+        report.faults = vec![FaultReport { what: "Redis stopped".into(), from: 1.0, to: 2.0, open_when_killed: 0 }];
         report
     }
 
@@ -223,6 +238,7 @@ mod tests {
         assert_eq!((tags["html"], tags["script"], tags["h1"]), (1, 3, 1), "{tags:?}");
         assert_eq!(page.matches("</script").count(), 3, "no text of the run ends a script");
         assert!(!page.contains("src=") && !page.contains("href=") && !page.contains("@import"), "nothing is loaded");
+        assert!(page.contains("<td>Redis stopped</td><td>1.0</td>"));
         assert_eq!(page.matches("<td>nginx+redis</td>").count(), 4, "two rows and two ratios");
         assert!(page.contains("mine &amp; yours <span class=\"failed\">failed"));
         let data = page.split("id=\"report\">").nth(1).unwrap().split("</script>").next().unwrap();

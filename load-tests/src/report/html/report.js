@@ -10,8 +10,27 @@
   const points = open.flatMap((phase) => phase.open.series.concat([{ at: phase.open.series.at(-1).at + 1e-3 }]));
   const marks = open.map((phase) => ({ at: phase.open.beganSeconds, name: phase.name }));
 
+  const faults = report.faults || [];
+  const shades = ["#cf222e22", "#9a670022", "#8250df22", "#0969da22"];
+
+  // What was stopped or paused is a shade over its time, and a phase a line at its beginning.
   const phaseMarks = {
     hooks: {
+      drawClear: (plot) => {
+        const { ctx, bbox } = plot;
+        ctx.save();
+        ctx.font = "12px sans-serif";
+        ctx.textAlign = "left";
+        faults.forEach((fault, index) => {
+          const place = (at) => Math.min(Math.max(plot.valToPos(at, "x", true), bbox.left), bbox.left + bbox.width);
+          const [from, to] = [place(fault.from), place(fault.to)];
+          ctx.fillStyle = shades[index % shades.length];
+          ctx.fillRect(from, bbox.top, Math.max(to - from, 2), bbox.height);
+          ctx.fillStyle = "#57606a";
+          ctx.fillText(fault.what, from + 4, bbox.top + 28 + (index % 4) * 14);
+        });
+        ctx.restore();
+      },
       draw: (plot) => {
         const { ctx, bbox } = plot;
         ctx.save();
@@ -83,10 +102,20 @@
     phase.name, positive((step) => phase.firstByteMs[step.key]),
   ]), true, "nines: 1 is p90, 2 is p99, 3 is p99.9");
 
+  // Of a comparison: each round of each server, size by size.
+  const rows = report.sideBySide ? report.sideBySide.rows : [];
+  for (const size of [...new Set(rows.map((row) => row.size))]) {
+    const servers = rows.filter((row) => row.size === size);
+    const rounds = servers[0].rounds.map((_, index) => ({ at: index + 1, index }));
+    const lines = (of) => servers.map((row) => [row.who, (round) => of(row.rounds[round.index])]);
+    plot(`${size}: requests by round`, "per second", rounds, lines((round) => round.requestsPerSecond), false, "round");
+    plot(`${size}: p99 by round`, "ms", rounds, lines((round) => round.p99Ms), false, "round");
+  }
+
   const samples = report.samples;
   plot("The node: resident memory", "MiB", samples, [["resident", (s) => s.residentMib]]);
   plot("The node: processor", "cores", samples.slice(1).map((s, i) => ({
-    at: s.at, cores: (s.cpuSeconds - samples[i].cpuSeconds) / (s.at - samples[i].at),
+    at: s.at, cores: Math.max(0, s.cpuSeconds - samples[i].cpuSeconds) / (s.at - samples[i].at),
   })), [["cores", (s) => s.cores]]);
   plot("The node: files, threads, streams, connections", "", samples, [
     ["open files", (s) => s.openFiles], ["threads", (s) => s.threads],

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{address::Address, compare::Who, deployment::MOST_INSTANCES, size::Size};
+use crate::{address::Address, plan::MOST_INSTANCES, side_by_side::Who, size::Size};
 
 /// Load scenarios that speak to a Penstock node over HTTP.
 #[derive(Debug, Parser)]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::{
     api::Api,
+    check::Check,
     client::Target,
     content::Content,
-    faults::FaultReport,
+    fault_report::FaultReport,
     measure::{PhaseReport, Tally},
     memory::Resident,
-    report::{Check, OverloadReport},
+    report::OverloadReport,
     stream::Wanted,
 };
 

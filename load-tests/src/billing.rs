@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     api::{Api, WindowUse},
-    faults::FaultReport,
+    fault_report::FaultReport,
     measure::Received,
 };
 

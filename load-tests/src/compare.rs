@@ -17,24 +17,23 @@ use crate::{
     api::Api,
     args::CompareArgs,
     billing::{BillingReport, SETTLE_WITHIN},
+    check::{self, Check},
     client::{Connection, Target},
     content::Content,
     live::Turns,
     parts::process::{folder, processor_time},
-    report::{self, Check, Report},
+    report::{self, Report},
     server::OwnServer,
+    side_by_side::{Round, Row, SideBySide, Who},
     size::Size,
 };
 
 pub(crate) mod quota_service;
 mod rivals;
 mod system_calls;
-pub(crate) mod table;
 mod wrk;
 
 use rivals::Rival;
-pub(crate) use rivals::Who;
-use table::{Round, Row, SideBySide};
 use wrk::{Counted, Wrk};
 
 /// The policy of the node's receipts, with a limit in every window.
@@ -152,7 +151,7 @@ pub(crate) async fn run(args: &CompareArgs) -> anyhow::Result<Report> {
     let mut report = Report::new("compare", &api.target.address.to_string(), started, billing);
     report.checks = checks;
     report.side_by_side = Some(found);
-    report.checks.push(report::ended(node.stop().await));
+    report.checks.push(check::ended(node.stop().await));
     write!(std::io::stdout(), "{report}").context("cannot write to standard output")?;
     args.output.write(&report)?;
     Ok(report)

@@ -9,15 +9,12 @@ use crate::{
     address::Address,
     api::Api,
     bench::Bench,
+    check::{self, Check},
     client::Target,
     parts::{balancer, pgbouncer, postgres::Postgres, process::Server, redis, s3},
     plan::Part,
-    report::{self, Check},
     server::{OwnServer, migrate, new_key},
 };
-
-/// The most instances: each has a pool, and PgBouncer serves 2,000 connections.
-pub(crate) const MOST_INSTANCES: usize = 50;
 
 /// What the instances share.
 struct Shared {
@@ -150,6 +147,6 @@ impl Deployment {
         for node in self.nodes {
             ended = ended.and(node.stop().await);
         }
-        (count > 0).then(|| report::ended(ended))
+        (count > 0).then(|| check::ended(ended))
     }
 }

@@ -1,36 +1,17 @@
 //! The timeline of faults: what is stopped or paused while the requests of a scenario run, and when it comes back.
 
 use std::{
-    fmt,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use serde::Serialize;
 
 use crate::{
     deployment::Deployment,
+    fault_report::FaultReport,
     plan::{FaultPlan, Part},
 };
-
-/// A fault that was made. Times are seconds after the beginning of the run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct FaultReport {
-    pub(crate) what: String,
-    pub(crate) from: f64,
-    /// When it served again.
-    pub(crate) to: f64,
-    /// Requests that were open when an instance was killed; 0 for other faults.
-    pub(crate) open_when_killed: u64,
-}
-
-impl fmt::Display for FaultReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>7.1} s to {:>7.1} s  {}", self.from, self.to, self.what)
-    }
-}
 
 /// One step of the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::size::Size;
 mod check;
 mod span;
 
+pub(crate) use check::MOST_INSTANCES;
 pub(crate) use span::Span;
 
 /// A scenario that was read from a file.

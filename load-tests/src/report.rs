@@ -9,8 +9,9 @@ pub(crate) mod html;
 pub(crate) mod junit;
 
 use crate::{
-    args::Output, billing::BillingReport, compare::table::SideBySide, faults::FaultReport, latency::Percentiles,
-    measure::PhaseReport, memory::MemoryReport, open_report::OpenReport, samples::Sample, statistics::Interval,
+    args::Output, billing::BillingReport, check::Check, fault_report::FaultReport, latency::Percentiles,
+    measure::PhaseReport, memory::MemoryReport, open_report::OpenReport, samples::Sample, side_by_side::SideBySide,
+    statistics::Interval,
 };
 
 /// What a run of the scenario `overload` found.
@@ -41,27 +42,6 @@ pub(crate) struct SurgeReport {
     pub(crate) refusals: BTreeMap<String, u64>,
     /// From the beginning of the connection or, where it is kept, of the request to the end of the answer.
     pub(crate) refusal_ms: Percentiles,
-}
-
-/// A promise that the scenario has put to the test.
-#[derive(Debug, Serialize)]
-pub(crate) struct Check {
-    pub(crate) promise: String,
-    pub(crate) kept: bool,
-    /// What was seen.
-    pub(crate) seen: String,
-}
-
-impl Check {
-    pub(crate) fn new(promise: impl Into<String>, kept: bool, seen: impl Into<String>) -> Self {
-        Self { promise: promise.into(), kept, seen: seen.into() }
-    }
-}
-
-/// Whether a node ended as it should.
-pub(crate) fn ended(stopped: anyhow::Result<()>) -> Check {
-    let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
-    Check::new("each node drains and ends well when it is told to stop", stopped.is_ok(), seen)
 }
 
 pub(crate) fn warn_of_debug_build() {

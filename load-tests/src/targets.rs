@@ -1,9 +1,9 @@
 //! Whether a run kept what its scenario promises.
 
 use crate::{
+    check::Check,
     measure::PhaseReport,
     plan::{Measure, TargetPlan},
-    report::Check,
     samples::Sample,
     statistics::{Interval, slope},
 };

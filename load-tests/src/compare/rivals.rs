@@ -4,17 +4,19 @@ use std::{env, fmt::Write, path::Path};
 
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
-use serde::Serialize;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::NoTls;
 
 use super::{Served, quota_service::TABLES};
-use crate::parts::{
-    nginx,
-    postgres::Postgres,
-    process::{Ready, Server, Spec, folder, free_port, give},
-    redis,
+use crate::{
+    parts::{
+        nginx,
+        postgres::Postgres,
+        process::{Ready, Server, Spec, folder, free_port, give},
+        redis,
+    },
+    side_by_side::Who,
 };
 
 /// What no run reaches: it is the deciding that is measured.
@@ -22,31 +24,6 @@ const MOST_BYTES: u64 = 1 << 50;
 
 /// Idle connections that each worker of nginx keeps to what it asks: as many as clients ask at a time.
 const KEPT: usize = 64;
-
-/// Who serves the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Who {
-    /// Sends files and decides nothing.
-    Nginx,
-    /// Asks Redis by one atomic script for each request.
-    NginxRedis,
-    /// Asks a service, which asks PostgreSQL by one statement for each request.
-    NginxAuthRequest,
-    #[value(skip)]
-    Penstock,
-}
-
-impl Who {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Nginx => "nginx",
-            Self::NginxRedis => "nginx+redis",
-            Self::NginxAuthRequest => "nginx+auth_request",
-            Self::Penstock => "penstock",
-        }
-    }
-}
 
 /// Where a rival records what it has let through.
 enum Records {

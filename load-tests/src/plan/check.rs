@@ -3,7 +3,8 @@
 use anyhow::ensure;
 
 use super::{FaultPlan, Kind, Operation, Part, PhasePlan, Plan};
-use crate::deployment::MOST_INSTANCES;
+/// The most instances: each has a pool, and PgBouncer serves 2,000 connections.
+pub(crate) const MOST_INSTANCES: usize = 50;
 
 /// The bounds of every scenario, whatever its file says.
 const MOST_REQUESTS: u64 = 50_000_000;

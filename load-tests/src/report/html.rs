@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use quick_xml::escape::escape;
 
-use super::{Check, Report};
-use crate::{faults::FaultReport, measure::PhaseReport, open_report::OpenReport};
+use super::Report;
+use crate::{check::Check, fault_report::FaultReport, measure::PhaseReport, open_report::OpenReport};
 
 const UPLOT: &str = include_str!("../../../src/http/dashboard/page/vendor/uplot.min.js");
 const UPLOT_STYLE: &str = include_str!("../../../src/http/dashboard/page/vendor/uplot.min.css");
@@ -186,9 +186,9 @@ mod tests {
     use super::*;
     use crate::{
         billing::BillingReport,
-        compare::table::tests::side_by_side,
         measure::{Phase, Tally},
         report::junit,
+        side_by_side::tests::side_by_side,
         timeline::{Expected, Recorder},
     };
 

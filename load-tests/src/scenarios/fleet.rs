@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 
 use crate::{
     bench::{Bench, Findings},
+    check::Check,
     client::{Connection, Target},
     content::{Content, split_mix},
     measure::{Phase, Tally},
     metrics,
-    report::Check,
     stream::{Ended, Wanted, stream},
 };
 

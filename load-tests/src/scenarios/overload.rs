@@ -21,12 +21,13 @@ use tokio::task::JoinSet;
 
 use crate::{
     bench::{Bench, Findings},
+    check::Check,
     client::{Connection, Pool, Target},
     content::Content,
     fault::Fault,
     latency::Latencies,
     measure::{Phase, PhaseReport, Tally},
-    report::{Check, OverloadReport, SurgeReport},
+    report::{OverloadReport, SurgeReport},
     stream::{Ended, Stream, Wanted},
 };
 

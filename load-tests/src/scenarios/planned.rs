@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     arrivals::{Arrivals, Popularity},
     bench::{Bench, Findings},
+    check::Check,
     client::{Connection, Pool},
     content::Content,
     drive::{Load, drive},
@@ -20,7 +21,6 @@ use crate::{
     open_report::Step,
     operation::{Proof, Work, asset_name},
     plan::{PhasePlan, Plan, Quota, Ramp},
-    report::Check,
     stream::{Wanted, stream},
     timeline::{Expected, Recorder},
 };

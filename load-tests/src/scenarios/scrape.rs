@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 
 use crate::{
     bench::{Bench, Findings},
+    check::Check,
     client::Connection,
     content::Content,
     fault::{Fault, refusal},
@@ -20,7 +21,6 @@ use crate::{
     latency::Percentiles,
     measure::{Phase, Tally},
     metrics,
-    report::Check,
     stream::Ended,
 };
 

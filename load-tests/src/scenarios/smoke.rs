@@ -7,10 +7,10 @@ use tokio::task::JoinSet;
 
 use crate::{
     bench::{Bench, Findings},
+    check::Check,
     client::Connection,
     content::Content,
     measure::{Phase, PhaseReport, Tally},
-    report::Check,
     stream::{Ended, Wanted, stream},
 };
 

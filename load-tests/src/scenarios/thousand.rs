@@ -14,13 +14,13 @@ use tokio::task::JoinSet;
 
 use crate::{
     bench::{Bench, Findings},
+    check::Check,
     client::{Connection, Target},
     content::Content,
     fault::Fault,
     hold::{hold, midway},
     measure::{Phase, PhaseReport, Tally},
     metrics,
-    report::Check,
     stream::{Ended, Wanted, stream},
 };
 

@@ -4,15 +4,39 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::rivals::Who;
 use crate::{
-    report::Check,
+    check::Check,
     size::Size,
     statistics::{Ratio, ratio},
 };
 
 /// From this size on, so few requests end within a round that their bytes are the measure.
 const LARGE: u64 = 16 << 20;
+
+/// Who serves the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Who {
+    /// Sends files and decides nothing.
+    Nginx,
+    /// Asks Redis by one atomic script for each request.
+    NginxRedis,
+    /// Asks a service, which asks PostgreSQL by one statement for each request.
+    NginxAuthRequest,
+    #[value(skip)]
+    Penstock,
+}
+
+impl Who {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::NginxRedis => "nginx+redis",
+            Self::NginxAuthRequest => "nginx+auth_request",
+            Self::Penstock => "penstock",
+        }
+    }
+}
 
 /// A server, a size, and its rounds.
 #[derive(Debug, Serialize)]

@@ -35,8 +35,7 @@ fn assert_kept(report: &Value, promise: &str, said: &str) {
 
 #[test]
 fn a_node_is_compared_with_nginx_and_with_what_asks_redis_and_postgres() {
-    let (report, said) =
-        report(&["compare", "--sizes", "4KiB", "--rounds", "2", "--seconds", "1", "--receipts", "5"]);
+    let (report, said) = report(&["compare", "--sizes", "4KiB", "--rounds", "2", "--seconds", "1", "--receipts", "5"]);
     let found = &report["sideBySide"];
     let servers: Vec<_> = list(found, "rows").iter().map(|row| row["who"].as_str().unwrap()).collect();
     assert_eq!(servers, ["nginx", "nginx-redis", "nginx-auth-request", "penstock"], "{said}");

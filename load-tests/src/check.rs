@@ -18,7 +18,7 @@ impl Check {
 }
 
 /// Whether a node ended as it should.
-pub(crate) fn ended(stopped: anyhow::Result<()>) -> Check {
+pub(crate) fn ended(stopped: &anyhow::Result<()>) -> Check {
     let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
     Check::new("each node drains and ends well when it is told to stop", stopped.is_ok(), seen)
 }

@@ -41,7 +41,7 @@ impl Target {
     }
 
     /// The same for a crowd: a node on this machine sees its connections come from several addresses, as it sees real clients.
-    pub(crate) fn from_many_addresses(&self) -> Self {
+    pub(crate) fn spread_over_addresses(&self) -> Self {
         let turn = (self.socket.is_ipv4() && self.socket.ip().is_loopback()).then(Arc::default);
         Self { turn, ..self.clone() }
     }

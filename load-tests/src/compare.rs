@@ -151,7 +151,7 @@ pub(crate) async fn run(args: &CompareArgs) -> anyhow::Result<Report> {
     let mut report = Report::new("compare", &api.target.address.to_string(), started, billing);
     report.checks = checks;
     report.side_by_side = Some(found);
-    report.checks.push(check::ended(node.stop().await));
+    report.checks.push(check::ended(&node.stop().await));
     write!(std::io::stdout(), "{report}").context("cannot write to standard output")?;
     args.output.write(&report)?;
     Ok(report)
@@ -219,12 +219,12 @@ async fn measure(
         }
     }
     for round in 0..args.rounds {
-        for size in 0..sizes.len() {
+        for (size, served) in sizes.iter().enumerate() {
             for turn in 0..contenders.len() {
                 let at = (turn + round) % contenders.len();
-                turns.show(&format!("round {}, {}, {}", round + 1, sizes[size].size, contenders[at].who.name()));
-                let found = contenders[at].round(size, args.seconds).await?;
-                rounds.entry((size, at)).or_default().push(found);
+                let contender = &mut contenders[at];
+                turns.show(&format!("round {}, {}, {}", round + 1, served.size, contender.who.name()));
+                rounds.entry((size, at)).or_default().push(contender.round(size, args.seconds).await?);
             }
         }
     }

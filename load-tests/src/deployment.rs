@@ -147,6 +147,6 @@ impl Deployment {
         for node in self.nodes {
             ended = ended.and(node.stop().await);
         }
-        (count > 0).then(|| check::ended(ended))
+        (count > 0).then(|| check::ended(&ended))
     }
 }

@@ -11,16 +11,21 @@ use serde_json::Value;
 
 /// Runs the program with the node that was built beside it, and gives its report and what it said.
 fn report(args: &[&str]) -> (Value, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("report.json");
     let program = Path::new(env!("CARGO_BIN_EXE_penstock-load-tests"));
     let node = program.with_file_name("penstock");
     assert!(node.is_file(), "there is no {}: cargo build --bin penstock", node.display());
-    let Output { stdout, stderr, .. } =
-        Command::new(program).args(args).arg("--json").arg(&file).env("PENSTOCK", node).output().unwrap();
+    let Output { stdout, stderr, .. } = Command::new(program)
+        .args(args)
+        .arg("--json")
+        .arg(&file)
+        .env("PENSTOCK", node)
+        .output()
+        .expect("the program runs");
     let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("no report: {error}\n{said}"));
-    (serde_json::from_str(&text).unwrap(), said)
+    (serde_json::from_str(&text).expect("JSON"), said)
 }
 
 fn list<'a>(report: &'a Value, name: &str) -> &'a [Value] {
@@ -29,7 +34,8 @@ fn list<'a>(report: &'a Value, name: &str) -> &'a [Value] {
 
 fn assert_kept(report: &Value, promise: &str, said: &str) {
     let checks = list(report, "checks").iter();
-    let found: Vec<_> = checks.filter(|check| check["promise"].as_str().unwrap().contains(promise)).collect();
+    let found: Vec<_> =
+        checks.filter(|check| check["promise"].as_str().is_some_and(|text| text.contains(promise))).collect();
     assert!(!found.is_empty() && found.iter().all(|check| check["kept"] == true), "{promise}\n{said}");
 }
 

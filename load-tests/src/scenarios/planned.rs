@@ -98,7 +98,7 @@ pub(crate) async fn prepare(plan: &Plan, bench: &Bench) -> anyhow::Result<Arc<Wo
     let is_proxied = bench.instances.iter().all(|instance| !Arc::ptr_eq(instance, &bench.api));
     Ok(Arc::new(Work {
         api: bench.api.clone(),
-        target: bench.api.target.from_many_addresses(),
+        target: bench.api.target.spread_over_addresses(),
         pool: Pool::default(),
         open: AtomicUsize::new(0),
         is_proxied,

@@ -77,7 +77,10 @@ impl Held {
     pub(crate) fn leave(self, tally: &mut Tally) {
         let ended = self.stream.ended(None);
         tally.count(&ended);
-        tally.charge(&self.receipt_id, Received { bytes: ended.received, streams: 1, unread_at_most: UNREAD_AT_MOST, cut: 0 });
+        tally.charge(
+            &self.receipt_id,
+            Received { bytes: ended.received, streams: 1, unread_at_most: UNREAD_AT_MOST, cut: 0 },
+        );
     }
 }
 

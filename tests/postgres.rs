@@ -67,7 +67,7 @@ use penstock_actors::{
     ports::{Changes as _, Ledger as _, PortError, Reclaimed, SettleBatch, Timelines as _, Upkeep},
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, client_keys_suite, console_sessions_suite, governance_suite,
-        header_store_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
+        header_store_suite, identities_suite, installations_suite, ledger_suite, lineage_suite, payments_suite,
         resumable_uploads_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
     },
 };
@@ -83,6 +83,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     header_store_suite::run(Arc::clone(&store)).await;
     ledger_suite::run(Arc::clone(&store)).await;
     catalog_suite::run(Arc::clone(&store)).await;
+    payments_suite::run(Arc::clone(&store)).await;
     changes_suite::run(Arc::clone(&store)).await;
     search_suite::run(Arc::clone(&store)).await;
     governance_suite::run(Arc::clone(&store)).await;

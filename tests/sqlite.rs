@@ -19,7 +19,7 @@ use penstock_actors::{
     },
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, client_keys_suite, console_sessions_suite, governance_suite,
-        header_store_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
+        header_store_suite, identities_suite, installations_suite, ledger_suite, lineage_suite, payments_suite,
         resumable_uploads_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
     },
 };
@@ -49,6 +49,12 @@ fn fresh(folder: &TempDir) -> SqliteStore {
 async fn the_catalogue_keeps_the_promises_of_its_port() {
     let folder = folder();
     catalog_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_keep_the_promises_of_their_port() {
+    let folder = folder();
+    payments_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test]

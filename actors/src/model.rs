@@ -43,7 +43,9 @@ pub use lineage::{
     LineageEvent, LineageNode, MentionedNode, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail,
     RunState, RunSummary, StoredEvent, words_of,
 };
-pub use payment::{Derivation, NewPayment, Payment, PaymentState, VerifiedTransaction};
+pub use payment::{
+    Derivation, LONGEST_OFFER, NewPayment, Payment, PaymentStage, PaymentState, Price, VerifiedTransaction,
+};
 pub use producer::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role};
 pub use quota_policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use receipt::{Receipt, ReceiptStatus};

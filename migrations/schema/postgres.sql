@@ -161,6 +161,100 @@ BEGIN
 END
 $$;
 
+CREATE TABLE public.payments (
+    txid bytea NOT NULL,
+    vout bigint NOT NULL,
+    satoshis bigint NOT NULL,
+    price_satoshis bigint NOT NULL,
+    sender bytea NOT NULL,
+    payee bytea NOT NULL,
+    derivation_prefix text NOT NULL,
+    derivation_suffix text NOT NULL,
+    version_id uuid NOT NULL,
+    receipt_id uuid,
+    state text NOT NULL,
+    height bigint,
+    made_at timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    beef bytea NOT NULL,
+    CONSTRAINT payments_check CHECK (((price_satoshis >= 0) AND (price_satoshis <= satoshis))),
+    CONSTRAINT payments_check1 CHECK (((state = 'proven'::text) = (height IS NOT NULL))),
+    CONSTRAINT payments_height_check CHECK (((height >= 0) AND (height <= '4294967295'::bigint))),
+    CONSTRAINT payments_payee_check CHECK ((octet_length(payee) = 33)),
+    CONSTRAINT payments_satoshis_check CHECK ((satoshis >= 0)),
+    CONSTRAINT payments_sender_check CHECK ((octet_length(sender) = 33)),
+    CONSTRAINT payments_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'unproven'::text, 'proven'::text, 'invalidated'::text]))),
+    CONSTRAINT payments_txid_check CHECK ((octet_length(txid) = 32)),
+    CONSTRAINT payments_vout_check CHECK (((vout >= 0) AND (vout <= '4294967295'::bigint)))
+);
+ALTER TABLE ONLY public.payments ALTER COLUMN beef SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE public.payments IS 'Outputs of transactions that bought a receipt each.';
+
+COMMENT ON COLUMN public.payments.txid IS 'The transaction, in the order of the wire.';
+
+COMMENT ON COLUMN public.payments.vout IS 'The index of the output.';
+
+COMMENT ON COLUMN public.payments.satoshis IS 'What the output is worth.';
+
+COMMENT ON COLUMN public.payments.price_satoshis IS 'What had to be paid.';
+
+COMMENT ON COLUMN public.payments.sender IS 'The payer''s identity key.';
+
+COMMENT ON COLUMN public.payments.payee IS 'The payment key of this installation that the output''s key was derived from.';
+
+COMMENT ON COLUMN public.payments.derivation_prefix IS 'The first text from which the output''s key was derived (BRC-29).';
+
+COMMENT ON COLUMN public.payments.derivation_suffix IS 'The second one.';
+
+COMMENT ON COLUMN public.payments.version_id IS 'The asset that was bought.';
+
+COMMENT ON COLUMN public.payments.receipt_id IS 'The receipt. NULL when its holder''s data was erased; the payment stays, so that it buys nothing again.';
+
+COMMENT ON COLUMN public.payments.state IS 'What is known of the transaction: pending, unproven, proven or invalidated.';
+
+COMMENT ON COLUMN public.payments.height IS 'The height of the block that holds it, when it is proven.';
+
+COMMENT ON COLUMN public.payments.made_at IS 'When it was recorded.';
+
+COMMENT ON COLUMN public.payments.changed_at IS 'When its state last changed.';
+
+COMMENT ON COLUMN public.payments.beef IS 'The envelope as it came (BEEF): the payee''s wallet needs it to take the output over.';
+
+CREATE FUNCTION public.penstock_change_payment(paid_txid bytea, paid_vout bigint, from_state text, from_height bigint, to_state text, to_height bigint, at timestamp with time zone) RETURNS SETOF public.payments
+    LANGUAGE plpgsql ROWS 1
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    changed payments%ROWTYPE;
+BEGIN
+    PERFORM pg_advisory_xact_lock(penstock_payment_lock(paid_txid));
+    UPDATE payments p SET state = to_state, height = to_height, changed_at = at
+    WHERE p.txid = paid_txid AND p.vout = paid_vout AND p.state = from_state AND p.height IS NOT DISTINCT FROM from_height
+    RETURNING * INTO changed;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF to_state = 'invalidated' THEN
+        UPDATE overlay_receipts r SET status = 'refunded', epoch = r.epoch + 1, updated_at = at
+        WHERE r.receipt_id = changed.receipt_id AND r.status IN ('pending', 'confirmed', 'settled', 'consumed');
+        -- An expiry that may turn out to be the mistake of a clock must not bring the receipt back.
+        UPDATE overlay_receipts r SET expired_from = NULL, updated_at = at
+        WHERE r.receipt_id = changed.receipt_id AND r.expired_from IS NOT NULL;
+        -- The transaction spends nothing any more when none of its payments stands.
+        IF NOT EXISTS (SELECT FROM payments p WHERE p.txid = paid_txid AND p.state <> 'invalidated') THEN
+            UPDATE payment_inputs i SET released = true WHERE i.spent_by = paid_txid AND NOT i.released;
+        END IF;
+    ELSIF to_state IN ('unproven', 'proven') THEN
+        UPDATE overlay_receipts r SET status = 'confirmed', epoch = r.epoch + 1, updated_at = at
+        WHERE r.receipt_id = changed.receipt_id AND r.status = 'pending';
+        UPDATE overlay_receipts r SET expired_from = 'confirmed', updated_at = at
+        WHERE r.receipt_id = changed.receipt_id AND r.expired_from = 'pending';
+    END IF;
+    RETURN NEXT changed;
+END
+$$;
+
 CREATE FUNCTION public.penstock_close(closing_node uuid, closing_epoch bigint, most bigint) RETURNS TABLE(taken_leases bigint, taken_bytes bigint, taken_requests bigint, more boolean)
     LANGUAGE plpgsql ROWS 1
     SET enable_seqscan TO 'off'
@@ -790,6 +884,19 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.penstock_keep_price() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    at timestamptz := clock_timestamp();
+BEGIN
+    DELETE FROM earlier_prices e WHERE e.version_id = OLD.version_id AND e.ended_at <= at AND e.satoshis >= OLD.satoshis;
+    INSERT INTO earlier_prices AS e (version_id, ended_at, satoshis) VALUES (OLD.version_id, at, OLD.satoshis)
+    ON CONFLICT (version_id, ended_at) DO UPDATE SET satoshis = least(e.satoshis, excluded.satoshis);
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION public.penstock_lease_storage_task() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -944,6 +1051,10 @@ BEGIN
     RETURN NULL;
 END
 $$;
+
+CREATE FUNCTION public.penstock_payment_lock(paid bytea) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    RETURN hashtextextended(('penstock_payment '::text || encode(paid, 'hex'::text)), (0)::bigint);
 
 CREATE FUNCTION public.penstock_prepare_lineage(days date[]) RETURNS bigint
     LANGUAGE plpgsql
@@ -1343,6 +1454,78 @@ BEGIN
     -- circles.
     more := taken_leases > 0 AND (found_leases >= most OR taken_leases < found_leases);
     RETURN NEXT;
+END
+$$;
+
+CREATE FUNCTION public.penstock_record_payment(paid_txid bytea, paid_vout bigint, paid_satoshis bigint, price bigint, paid_script bytea, payer bytea, paid_key bytea, prefix text, suffix text, version uuid, new_state text, new_height bigint, at timestamp with time zone, envelope bytea, new_receipt uuid, tier text, receipt_ends timestamp with time zone, spent_txids bytea[], spent_vouts bigint[], heights bigint[], roots bytea[], OUT outcome text, OUT receipt uuid, OUT conflict_txid bytea, OUT conflict_vout bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    known payments%ROWTYPE;
+BEGIN
+    PERFORM pg_advisory_xact_lock(penstock_payment_lock(paid_txid));
+    FOR attempt IN 1..8 LOOP
+        SELECT * INTO known FROM payments p WHERE p.txid = paid_txid AND p.vout = paid_vout;
+        IF FOUND THEN
+            IF known.version_id = version AND known.sender = payer AND known.receipt_id IS NOT NULL THEN
+                outcome := 'before';
+                receipt := known.receipt_id;
+            ELSE
+                outcome := 'taken';
+            END IF;
+            RETURN;
+        END IF;
+        -- Of another transaction, or of this one if it was invalidated.
+        SELECT i.spent_txid, i.spent_vout INTO conflict_txid, conflict_vout
+        FROM unnest(spent_txids, spent_vouts) AS s (txid, vout)
+        JOIN payment_inputs i ON i.spent_txid = s.txid AND i.spent_vout = s.vout
+        WHERE NOT i.released AND i.spent_by <> paid_txid
+        UNION ALL
+        SELECT i.spent_txid, i.spent_vout FROM payment_inputs i WHERE i.spent_by = paid_txid AND i.released
+        LIMIT 1;
+        IF FOUND THEN
+            outcome := 'conflict';
+            RETURN;
+        END IF;
+        IF NOT EXISTS (SELECT FROM assets a WHERE a.version_id = version) THEN
+            outcome := 'no_asset';
+            RETURN;
+        END IF;
+        IF NOT EXISTS (SELECT FROM quota_policies q WHERE q.policy_name = tier) THEN
+            outcome := 'no_tier';
+            RETURN;
+        END IF;
+        BEGIN
+            -- Always in the same order, so that two transactions with common inputs cannot wait for each other.
+            INSERT INTO payment_inputs (spent_txid, spent_vout, spent_by)
+            SELECT s.txid, s.vout, paid_txid FROM unnest(spent_txids, spent_vouts) AS s (txid, vout) ORDER BY 1, 2
+            ON CONFLICT (spent_by, spent_txid, spent_vout) DO NOTHING;
+            INSERT INTO overlay_receipts (receipt_id, version_id, content_hash, quota_tier, status, expires_at,
+                                          total_satoshis, created_at, updated_at)
+            SELECT new_receipt, a.version_id, a.content_hash, tier,
+                   CASE new_state WHEN 'pending' THEN 'pending' ELSE 'confirmed' END, receipt_ends, paid_satoshis, at, at
+            FROM assets a WHERE a.version_id = version;
+            INSERT INTO payments (txid, vout, satoshis, price_satoshis, sender, payee, derivation_prefix, derivation_suffix,
+                                  version_id, receipt_id, state, height, made_at, changed_at, beef)
+            VALUES (paid_txid, paid_vout, paid_satoshis, price, payer, paid_key, prefix, suffix, version, new_receipt,
+                    new_state, new_height, at, at, envelope);
+            INSERT INTO payment_roots (txid, height, root)
+            SELECT paid_txid, r.height, r.root FROM unnest(heights, roots) AS r (height, root)
+            ON CONFLICT DO NOTHING;
+            INSERT INTO brc22_utxos (txid, vout, topic, satoshis, locking_script, admitted_at)
+            VALUES (paid_txid, paid_vout, 'penstock_receipts', paid_satoshis, paid_script, at)
+            ON CONFLICT DO NOTHING;
+            outcome := 'new';
+            receipt := new_receipt;
+            RETURN;
+        EXCEPTION WHEN unique_violation THEN
+            -- Another transaction spends one of the inputs, and was first. The next look finds it, unless it was released meanwhile.
+            NULL;
+        END;
+    END LOOP;
+    RAISE EXCEPTION 'payment % is not recorded: others that spend its inputs came and went', encode(paid_txid, 'hex')
+        USING ERRCODE = 'lock_not_available';
 END
 $$;
 
@@ -2242,6 +2425,36 @@ COMMENT ON COLUMN public.block_headers.header IS 'The header as it is hashed.';
 
 COMMENT ON COLUMN public.block_headers.total_work IS 'The expected number of hashes behind the chain up to this block: 256 bits, the highest byte first, so that the order of the bytes is that of the numbers.';
 
+CREATE TABLE public.brc22_utxos (
+    txid bytea NOT NULL,
+    vout bigint NOT NULL,
+    topic text NOT NULL,
+    satoshis bigint NOT NULL,
+    locking_script bytea NOT NULL,
+    spent_by bytea,
+    admitted_at timestamp with time zone NOT NULL,
+    CONSTRAINT brc22_utxos_satoshis_check CHECK ((satoshis >= 0)),
+    CONSTRAINT brc22_utxos_spent_by_check CHECK ((octet_length(spent_by) = 32)),
+    CONSTRAINT brc22_utxos_txid_check CHECK ((octet_length(txid) = 32)),
+    CONSTRAINT brc22_utxos_vout_check CHECK (((vout >= 0) AND (vout <= '4294967295'::bigint)))
+);
+
+COMMENT ON TABLE public.brc22_utxos IS 'Outputs of transactions that a topic has admitted (BRC-22). Those that paid for receipts are in the topic penstock_receipts.';
+
+COMMENT ON COLUMN public.brc22_utxos.txid IS 'The transaction, in the order of the wire.';
+
+COMMENT ON COLUMN public.brc22_utxos.vout IS 'The index of the output.';
+
+COMMENT ON COLUMN public.brc22_utxos.topic IS 'The topic.';
+
+COMMENT ON COLUMN public.brc22_utxos.satoshis IS 'What the output is worth.';
+
+COMMENT ON COLUMN public.brc22_utxos.locking_script IS 'Its script.';
+
+COMMENT ON COLUMN public.brc22_utxos.spent_by IS 'The transaction that spends it, where the node knows of one.';
+
+COMMENT ON COLUMN public.brc22_utxos.admitted_at IS 'When it was admitted.';
+
 CREATE TABLE public.change_log (
     change_id bigint NOT NULL,
     txid bigint DEFAULT ((pg_current_xact_id())::text)::bigint NOT NULL,
@@ -2339,6 +2552,21 @@ COMMENT ON TABLE public.content_uses IS 'On which day a content was last used, f
 COMMENT ON COLUMN public.content_uses.content_hash IS 'SHA-256 of the content.';
 
 COMMENT ON COLUMN public.content_uses.used_on IS 'The last day, in UTC.';
+
+CREATE TABLE public.earlier_prices (
+    version_id uuid NOT NULL,
+    ended_at timestamp with time zone NOT NULL,
+    satoshis bigint NOT NULL,
+    CONSTRAINT earlier_prices_satoshis_check CHECK ((satoshis >= 0))
+);
+
+COMMENT ON TABLE public.earlier_prices IS 'Prices of assets before they were raised, for payments under way.';
+
+COMMENT ON COLUMN public.earlier_prices.version_id IS 'The asset.';
+
+COMMENT ON COLUMN public.earlier_prices.ended_at IS 'When the price was raised, by this server''s clock.';
+
+COMMENT ON COLUMN public.earlier_prices.satoshis IS 'The price until then.';
 
 CREATE TABLE public.installation (
     installation_id uuid NOT NULL,
@@ -2748,6 +2976,43 @@ COMMENT ON COLUMN public.overlay_storage_index.producer_id IS 'Who uploaded it f
 COMMENT ON COLUMN public.overlay_storage_index.announced_at IS 'When it was announced; what is never stored is withdrawn.';
 
 COMMENT ON COLUMN public.overlay_storage_index.stored_at IS 'When it was stored.';
+
+CREATE TABLE public.payment_inputs (
+    spent_txid bytea NOT NULL,
+    spent_vout bigint NOT NULL,
+    spent_by bytea NOT NULL,
+    released boolean DEFAULT false NOT NULL,
+    CONSTRAINT payment_inputs_spent_by_check CHECK ((octet_length(spent_by) = 32)),
+    CONSTRAINT payment_inputs_spent_txid_check CHECK ((octet_length(spent_txid) = 32)),
+    CONSTRAINT payment_inputs_spent_vout_check CHECK (((spent_vout >= 0) AND (spent_vout <= '4294967295'::bigint)))
+);
+
+COMMENT ON TABLE public.payment_inputs IS 'Outputs that the transactions of payments spend: each by one transaction, unless that was invalidated.';
+
+COMMENT ON COLUMN public.payment_inputs.spent_txid IS 'The transaction whose output is spent.';
+
+COMMENT ON COLUMN public.payment_inputs.spent_vout IS 'The index of that output.';
+
+COMMENT ON COLUMN public.payment_inputs.spent_by IS 'The transaction of the payment.';
+
+COMMENT ON COLUMN public.payment_inputs.released IS 'Whether that transaction was invalidated, so that another may spend the output.';
+
+CREATE TABLE public.payment_roots (
+    txid bytea NOT NULL,
+    height bigint NOT NULL,
+    root bytea NOT NULL,
+    CONSTRAINT payment_roots_height_check CHECK (((height >= 0) AND (height <= '4294967295'::bigint))),
+    CONSTRAINT payment_roots_root_check CHECK ((octet_length(root) = 32)),
+    CONSTRAINT payment_roots_txid_check CHECK ((octet_length(txid) = 32))
+);
+
+COMMENT ON TABLE public.payment_roots IS 'The Merkle roots that the verdict on a payment rests on.';
+
+COMMENT ON COLUMN public.payment_roots.txid IS 'The transaction of the payment.';
+
+COMMENT ON COLUMN public.payment_roots.height IS 'The height of the block.';
+
+COMMENT ON COLUMN public.payment_roots.root IS 'The Merkle root that the block of this height had.';
 
 CREATE MATERIALIZED VIEW public.penstock_whole AS
  SELECT true AS whole
@@ -3383,6 +3648,9 @@ ALTER TABLE ONLY public.assets
 ALTER TABLE ONLY public.block_headers
     ADD CONSTRAINT block_headers_pkey PRIMARY KEY (height, hash);
 
+ALTER TABLE ONLY public.brc22_utxos
+    ADD CONSTRAINT brc22_utxos_pkey PRIMARY KEY (txid, vout, topic);
+
 ALTER TABLE ONLY public.change_log
     ADD CONSTRAINT change_log_pkey PRIMARY KEY (txid, change_id);
 
@@ -3400,6 +3668,9 @@ ALTER TABLE ONLY public.content_uploads
 
 ALTER TABLE ONLY public.content_uses
     ADD CONSTRAINT content_uses_pkey PRIMARY KEY (content_hash);
+
+ALTER TABLE ONLY public.earlier_prices
+    ADD CONSTRAINT earlier_prices_pkey PRIMARY KEY (version_id, ended_at);
 
 ALTER TABLE ONLY public.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (is_only);
@@ -3442,6 +3713,18 @@ ALTER TABLE ONLY public.overlay_receipts
 
 ALTER TABLE ONLY public.overlay_storage_index
     ADD CONSTRAINT overlay_storage_index_pkey PRIMARY KEY (content_hash);
+
+ALTER TABLE ONLY public.payment_inputs
+    ADD CONSTRAINT payment_inputs_pkey PRIMARY KEY (spent_by, spent_txid, spent_vout);
+
+ALTER TABLE ONLY public.payment_roots
+    ADD CONSTRAINT payment_roots_pkey PRIMARY KEY (height, root, txid);
+
+ALTER TABLE ONLY public.payments
+    ADD CONSTRAINT payments_pkey PRIMARY KEY (txid, vout);
+
+ALTER TABLE ONLY public.payments
+    ADD CONSTRAINT payments_receipt_id_key UNIQUE (receipt_id);
 
 ALTER TABLE ONLY public.policies
     ADD CONSTRAINT policies_pkey PRIMARY KEY (policy_id);
@@ -3527,9 +3810,13 @@ CREATE INDEX asset_words_beginning ON public.asset_words USING btree ("left"(wor
 
 CREATE INDEX block_headers_work ON public.block_headers USING btree (total_work);
 
+CREATE INDEX brc22_utxos_topic ON public.brc22_utxos USING btree (topic, admitted_at, txid, vout);
+
 CREATE INDEX change_log_age ON public.change_log USING btree (changed_at);
 
 CREATE INDEX console_sessions_key ON public.console_sessions USING btree (key_id, made_at);
+
+CREATE INDEX earlier_prices_age ON public.earlier_prices USING btree (ended_at);
 
 CREATE INDEX ledger_nodes_alive ON public.ledger_nodes USING btree (alive_until) WHERE (NOT fenced);
 
@@ -3558,6 +3845,12 @@ CREATE INDEX overlay_receipts_open ON public.overlay_receipts USING btree (expir
 CREATE INDEX overlay_receipts_version ON public.overlay_receipts USING btree (version_id);
 
 CREATE INDEX overlay_storage_index_announced ON public.overlay_storage_index USING btree (announced_at) WHERE (state = 'announced'::text);
+
+CREATE UNIQUE INDEX payment_inputs_spent ON public.payment_inputs USING btree (spent_txid, spent_vout) WHERE (NOT released);
+
+CREATE INDEX payments_made ON public.payments USING btree (made_at, txid, vout);
+
+CREATE INDEX payments_state ON public.payments USING btree (state, made_at, txid, vout);
 
 CREATE INDEX policy_runs_age ON public.policy_runs USING btree (evaluated_at);
 
@@ -3627,6 +3920,8 @@ CREATE TRIGGER prices_changed AFTER UPDATE ON public.prices REFERENCING NEW TABL
 
 CREATE TRIGGER prices_made AFTER INSERT ON public.prices REFERENCING NEW TABLE AS priced FOR EACH STATEMENT EXECUTE FUNCTION public.penstock_assets_priced();
 
+CREATE TRIGGER prices_raised AFTER UPDATE OF satoshis ON public.prices FOR EACH ROW WHEN (((old.satoshis > 0) AND ((new.satoshis > old.satoshis) OR (new.satoshis = 0)))) EXECUTE FUNCTION public.penstock_keep_price();
+
 CREATE TRIGGER producer_identities_change AFTER INSERT OR DELETE OR UPDATE ON public.producer_identities FOR EACH ROW EXECUTE FUNCTION public.penstock_note_identity();
 
 CREATE TRIGGER quota_policies_change AFTER INSERT OR UPDATE ON public.quota_policies FOR EACH ROW EXECUTE FUNCTION public.penstock_note_change('policy', 'policy_name');
@@ -3662,6 +3957,9 @@ ALTER TABLE ONLY public.content_uploads
 ALTER TABLE ONLY public.content_uploads
     ADD CONSTRAINT content_uploads_producer_id_fkey FOREIGN KEY (producer_id) REFERENCES public.producers(producer_id);
 
+ALTER TABLE ONLY public.earlier_prices
+    ADD CONSTRAINT earlier_prices_version_id_fkey FOREIGN KEY (version_id) REFERENCES public.assets(version_id);
+
 ALTER TABLE ONLY public.overlay_receipts
     ADD CONSTRAINT overlay_receipts_content_hash_fkey FOREIGN KEY (content_hash) REFERENCES public.overlay_storage_index(content_hash);
 
@@ -3673,6 +3971,12 @@ ALTER TABLE ONLY public.overlay_receipts
 
 ALTER TABLE ONLY public.overlay_storage_index
     ADD CONSTRAINT overlay_storage_index_producer_id_fkey FOREIGN KEY (producer_id) REFERENCES public.producers(producer_id);
+
+ALTER TABLE ONLY public.payments
+    ADD CONSTRAINT payments_receipt_id_fkey FOREIGN KEY (receipt_id) REFERENCES public.overlay_receipts(receipt_id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.payments
+    ADD CONSTRAINT payments_version_id_fkey FOREIGN KEY (version_id) REFERENCES public.assets(version_id);
 
 ALTER TABLE ONLY public.policy_runs
     ADD CONSTRAINT policy_runs_policy_id_fkey FOREIGN KEY (policy_id) REFERENCES public.policies(policy_id);

@@ -118,6 +118,20 @@ CREATE TABLE block_headers (
 
 CREATE INDEX block_headers_work ON block_headers (total_work);
 
+CREATE TABLE brc22_utxos (
+    txid           BLOB    NOT NULL CHECK (length(txid) = 32),
+    vout           INTEGER NOT NULL CHECK (vout BETWEEN 0 AND 4294967295),
+    topic          TEXT    NOT NULL,
+    satoshis       INTEGER NOT NULL CHECK (satoshis >= 0),
+    locking_script BLOB    NOT NULL,
+    -- The transaction that spends it, where the node knows of one.
+    spent_by       BLOB    CHECK (length(spent_by) = 32),
+    admitted_at    INTEGER NOT NULL,
+    PRIMARY KEY (txid, vout, topic)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX brc22_utxos_topic ON brc22_utxos (topic, admitted_at, txid, vout);
+
 CREATE TABLE change_log (
     change_id  INTEGER PRIMARY KEY AUTOINCREMENT,
     kind       TEXT    NOT NULL,
@@ -163,6 +177,16 @@ CREATE TABLE content_uses (
     content_hash BLOB    NOT NULL PRIMARY KEY CHECK (length(content_hash) = 32),
     used_on      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE earlier_prices (
+    version_id BLOB    NOT NULL REFERENCES assets (version_id),
+    -- By this machine's clock.
+    ended_at   INTEGER NOT NULL,
+    satoshis   INTEGER NOT NULL CHECK (satoshis >= 0),
+    PRIMARY KEY (version_id, ended_at)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX earlier_prices_age ON earlier_prices (ended_at);
 
 CREATE TABLE installation (
     -- There is one row.
@@ -387,6 +411,55 @@ BEGIN
     INSERT INTO change_log (kind, subject) VALUES ('content', NEW.content_hash);
 END;
 
+CREATE TABLE payment_inputs (
+    spent_txid BLOB    NOT NULL CHECK (length(spent_txid) = 32),
+    spent_vout INTEGER NOT NULL CHECK (spent_vout BETWEEN 0 AND 4294967295),
+    -- The transaction of the payment.
+    spent_by   BLOB    NOT NULL CHECK (length(spent_by) = 32),
+    -- 1: that transaction was invalidated, so that another may spend the output.
+    released   INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (spent_by, spent_txid, spent_vout)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX payment_inputs_spent ON payment_inputs (spent_txid, spent_vout) WHERE released = 0;
+
+CREATE TABLE payment_roots (
+    txid   BLOB    NOT NULL CHECK (length(txid) = 32),
+    height INTEGER NOT NULL CHECK (height BETWEEN 0 AND 4294967295),
+    root   BLOB    NOT NULL CHECK (length(root) = 32),
+    PRIMARY KEY (height, root, txid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE payments (
+    txid              BLOB    NOT NULL CHECK (length(txid) = 32),
+    vout              INTEGER NOT NULL CHECK (vout BETWEEN 0 AND 4294967295),
+    satoshis          INTEGER NOT NULL CHECK (satoshis >= 0),
+    -- What had to be paid.
+    price_satoshis    INTEGER NOT NULL CHECK (price_satoshis BETWEEN 0 AND satoshis),
+    -- The payer's identity key.
+    sender            BLOB    NOT NULL CHECK (length(sender) = 33),
+    -- The payment key of this installation that the output's key was derived from.
+    payee             BLOB    NOT NULL CHECK (length(payee) = 33),
+    derivation_prefix TEXT    NOT NULL,
+    derivation_suffix TEXT    NOT NULL,
+    version_id        BLOB    NOT NULL REFERENCES assets (version_id),
+    -- NULL when its holder's data was erased; the payment stays, so that it buys nothing again.
+    receipt_id        BLOB    UNIQUE REFERENCES overlay_receipts (receipt_id) ON DELETE SET NULL,
+    state             TEXT    NOT NULL CHECK (state IN ('pending', 'unproven', 'proven', 'invalidated')),
+    -- Of the block that holds it, when it is proven.
+    height            INTEGER CHECK (height BETWEEN 0 AND 4294967295),
+    made_at           INTEGER NOT NULL,
+    changed_at        INTEGER NOT NULL,
+    -- The envelope as it came (BEEF): the payee's wallet needs it to take the output over. The last column: others are read without it.
+    beef              BLOB    NOT NULL,
+    PRIMARY KEY (txid, vout),
+    CHECK ((state = 'proven') = (height IS NOT NULL))
+) STRICT;
+
+CREATE INDEX payments_made ON payments (made_at, txid, vout);
+
+CREATE INDEX payments_state ON payments (state, made_at, txid, vout);
+
 CREATE TABLE policies (
     policy_id  TEXT    NOT NULL PRIMARY KEY,
     version    INTEGER NOT NULL CHECK (version > 0),
@@ -447,6 +520,14 @@ END;
 
 CREATE TRIGGER prices_made AFTER INSERT ON prices BEGIN
     UPDATE asset_search SET satoshis = new.satoshis WHERE version_id = new.version_id;
+END;
+
+CREATE TRIGGER prices_raised AFTER UPDATE OF satoshis ON prices
+WHEN old.satoshis > 0 AND (new.satoshis > old.satoshis OR new.satoshis = 0) BEGIN
+    DELETE FROM earlier_prices WHERE version_id = old.version_id AND satoshis >= old.satoshis;
+    INSERT INTO earlier_prices (version_id, ended_at, satoshis)
+    VALUES (old.version_id, CAST(unixepoch('subsec') * 1000000 AS INTEGER), old.satoshis)
+    ON CONFLICT (version_id, ended_at) DO UPDATE SET satoshis = min(satoshis, excluded.satoshis);
 END;
 
 CREATE TABLE producer_identities (

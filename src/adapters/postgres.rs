@@ -32,6 +32,7 @@ mod ledger;
 mod lineage;
 mod migrations;
 mod payer_data;
+mod payments;
 mod pool;
 mod quota_policies;
 mod reach;

@@ -37,6 +37,7 @@ mod ledger;
 mod lineage;
 mod migrations;
 mod payer_data;
+mod payments;
 mod quota_policies;
 mod receipts;
 mod resumable_uploads;

@@ -6,9 +6,9 @@ use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
     ApiKeys, Assets, Changes, ClientKeys, ConsoleSessions, ContentIndex, GovernancePolicies, HeaderStore, Identities,
-    Installations, Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PayerData, QuarantineList,
-    Receipts, ResumableUploads, Search, StorageMoves, StorageRecords, StorageTasks, StoredContents, TaskLeases,
-    Timekeeper, Timelines, Upkeep, Verifications,
+    Installations, Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PayerData, Payments,
+    QuarantineList, Receipts, ResumableUploads, Search, StorageMoves, StorageRecords, StorageTasks, StoredContents,
+    TaskLeases, Timekeeper, Timelines, Upkeep, Verifications,
 };
 use tokio::runtime::Handle;
 
@@ -48,6 +48,7 @@ pub struct Database {
     pub console_sessions: Arc<dyn ConsoleSessions>,
     pub payers: Arc<dyn PayerData>,
     pub headers: Arc<dyn HeaderStore>,
+    pub payments: Arc<dyn Payments>,
     pub timekeeper: Arc<dyn Timekeeper>,
     pub timelines: Arc<dyn Timelines>,
     pub pool: Option<PostgresStore>,
@@ -75,6 +76,7 @@ impl Database {
             + ConsoleSessions
             + PayerData
             + HeaderStore
+            + Payments
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
@@ -108,6 +110,7 @@ impl Database {
             console_sessions: Arc::<S>::clone(store),
             payers: Arc::<S>::clone(store),
             headers: Arc::<S>::clone(store),
+            payments: Arc::<S>::clone(store),
             pool: None,
             file: None,
         }

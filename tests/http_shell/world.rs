@@ -380,6 +380,10 @@ impl Upkeep for World {
         unreachable!("{UNUSED}")
     }
 
+    async fn forget_prices(&self, _: Timestamp, _: u32) -> PortResult<u64> {
+        unreachable!("{UNUSED}")
+    }
+
     async fn prune_nodes(&self, _: Timestamp, _: u32) -> PortResult<u64> {
         unreachable!("{UNUSED}")
     }

@@ -26,12 +26,13 @@ const EXCEPTIONS: [(&str, &str); 5] = [
 ];
 
 /// Steps of housekeeping, of a hundred rows and more: while a table is small, to pass over it once is less than to look each of them up.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "audit",
     "claim_lineage",
     "condemn_upload_parts",
     "expire_receipts",
     "expire_uploads",
+    "forget_prices",
     "prune_lineage_nodes",
     "prune_nodes",
 ];
@@ -118,6 +119,18 @@ const FILL: &str = "
     INSERT INTO prices SELECT md5('asset' || n)::uuid, 1, now() FROM generate_series($from, $to) n;
     INSERT INTO overlay_receipts SELECT md5('receipt' || n)::uuid, md5('asset' || n)::uuid,
         sha256(('content' || n)::bytea), 'standard', 'confirmed', now() + interval '30 days', 1, 0, now(), now()
+        FROM generate_series($from, $to) n;
+    INSERT INTO brc22_utxos SELECT sha256(('tx' || n)::bytea), 0, 'penstock_receipts', 1, '', NULL, now()
+        FROM generate_series($from, $to) n;
+    INSERT INTO payments SELECT sha256(('tx' || n)::bytea), 0, 1, 1, '\\x02'::bytea || sha256(('payer' || n)::bytea),
+        '\\x02'::bytea || sha256('payee'::bytea), 'p', 's', md5('asset' || n)::uuid, md5('receipt' || n)::uuid,
+        CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'unproven' END, NULL, now() + n * interval '1 second', now(), ''
+        FROM generate_series($from, $to) n;
+    INSERT INTO payment_inputs SELECT sha256(('spent' || n)::bytea), 0, sha256(('tx' || n)::bytea)
+        FROM generate_series($from, $to) n;
+    INSERT INTO payment_roots SELECT sha256(('tx' || n)::bytea), n, sha256(('root' || n)::bytea)
+        FROM generate_series($from, $to) n;
+    INSERT INTO earlier_prices SELECT md5('asset' || n)::uuid, now() - n * interval '1 second', 1
         FROM generate_series($from, $to) n;
     INSERT INTO quota_usage_windows (receipt_id, window_type, window_start, window_end, bytes_used, bytes_reserved)
         SELECT md5('receipt' || n)::uuid, 'hour', date_trunc('hour', now(), 'UTC'),

@@ -23,7 +23,7 @@ const ROWS: &str = "PENSTOCK_TEST_MIGRATION_ROWS";
 const FEW: i64 = 5_000;
 
 /// The rows that there are from the version on. Foreign keys hold and are not checked one by one.
-const FILLS: [(u32, &str); 5] = [
+const FILLS: [(u32, &str); 6] = [
     (
         5,
         "SET session_replication_role = replica;
@@ -85,6 +85,20 @@ const FILLS: [(u32, &str); 5] = [
         52,
         "INSERT INTO block_headers SELECT n, sha256(('block' || n)::bytea), decode(lpad(to_hex(n), 160, '0'), 'hex'),
             decode(lpad(to_hex(n), 64, '0'), 'hex') FROM generate_series(1, {rows}) n;
+        ANALYZE;",
+    ),
+    (
+        53,
+        "SET session_replication_role = replica;
+        INSERT INTO brc22_utxos SELECT sha256(('tx' || n)::bytea), 0, 'penstock_receipts', 1, '', NULL, now()
+            FROM generate_series(1, {rows}) n;
+        INSERT INTO payments SELECT sha256(('tx' || n)::bytea), 0, 1, 1, '\\x02'::bytea || sha256(('payer' || n)::bytea),
+            '\\x02'::bytea || sha256('payee'::bytea), 'p', 's', md5('asset' || n)::uuid, md5('receipt' || n)::uuid, 'unproven', NULL,
+            now(), now(), '' FROM generate_series(1, {rows}) n;
+        INSERT INTO payment_inputs SELECT sha256(('spent' || n)::bytea), 0, sha256(('tx' || n)::bytea) FROM generate_series(1, {rows}) n;
+        INSERT INTO payment_roots SELECT sha256(('tx' || n)::bytea), n, sha256(('root' || n)::bytea) FROM generate_series(1, {rows}) n;
+        INSERT INTO earlier_prices SELECT md5('asset' || n)::uuid, now(), 1 FROM generate_series(1, {rows}) n;
+        RESET session_replication_role;
         ANALYZE;",
     ),
 ];

@@ -2,7 +2,7 @@
 # The release before the last change of the schema, built from the history of this repository: instances of both versions run side by
 # side in a test. Built once, which takes some minutes, and kept in target/earlier.
 
-# The newest commit whose schema is older than this one's (V52 on PostgreSQL). A migration moves it to the commit before its own.
+# The newest commit whose schema is older than this one's (V53 on PostgreSQL). A migration moves it to the commit before its own.
 earlier_commit=b87bf08
 
 private_earlier() {

@@ -1,5 +1,7 @@
 //! Payments on chain for receipts.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{IdentityKey, MerkleRoot, Outpoint, TxId, TxOutput};
@@ -43,23 +45,81 @@ pub enum PaymentState {
     Invalidated,
 }
 
-impl PaymentState {
+/// The name of a [`PaymentState`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentStage {
+    Pending,
+    Unproven,
+    Proven,
+    Invalidated,
+}
+
+impl PaymentStage {
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Unproven, Self::Proven, Self::Invalidated];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Unproven => "unproven",
-            Self::Proven { .. } => "proven",
+            Self::Proven => "proven",
             Self::Invalidated => "invalidated",
         }
     }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == name)
+    }
+}
+
+impl PaymentState {
+    pub const fn stage(self) -> PaymentStage {
+        match self {
+            Self::Pending => PaymentStage::Pending,
+            Self::Unproven => PaymentStage::Unproven,
+            Self::Proven { .. } => PaymentStage::Proven,
+            Self::Invalidated => PaymentStage::Invalidated,
+        }
+    }
+
+    /// The height of the block that holds the transaction.
+    pub const fn height(self) -> Option<u32> {
+        match self {
+            Self::Proven { height } => Some(height),
+            _ => None,
+        }
+    }
+
+    /// A proven state has a height, and no other.
+    pub const fn from_parts(stage: PaymentStage, height: Option<u32>) -> Option<Self> {
+        match (stage, height) {
+            (PaymentStage::Pending, None) => Some(Self::Pending),
+            (PaymentStage::Unproven, None) => Some(Self::Unproven),
+            (PaymentStage::Proven, Some(height)) => Some(Self::Proven { height }),
+            (PaymentStage::Invalidated, None) => Some(Self::Invalidated),
+            _ => None,
+        }
+    }
+}
+
+/// The longest time for which an offer may be honoured. Prices that were raised are kept for twice as long.
+pub const LONGEST_OFFER: Duration = Duration::from_hours(24);
+
+/// What an asset costs on chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// What a payer is asked for now.
+    pub asked: u64,
+    /// The least that is taken: the lowest price of the time for which offers are honoured.
+    pub least: u64,
 }
 
 /// A payment that is to be recorded, with the receipt that it buys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPayment {
     pub transaction: VerifiedTransaction,
-    /// The output that pays.
+    /// The output that pays. The transaction has it.
     pub vout: u32,
+    pub output: TxOutput,
     /// The envelope as it came: the payee's wallet needs it to take the output over.
     pub beef: Vec<u8>,
     pub sender: IdentityKey,
@@ -93,7 +153,8 @@ pub struct Payment {
     pub payee: IdentityKey,
     pub derivation: Derivation,
     pub version_id: VersionId,
-    pub receipt_id: ReceiptId,
+    /// `None` when the data of the receipt's holder was erased.
+    pub receipt_id: Option<ReceiptId>,
     pub state: PaymentState,
     pub made_at: Timestamp,
     pub changed_at: Timestamp,

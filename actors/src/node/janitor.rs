@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::{
     clock::{Clock, before, watch::ClockWatch},
     content::resumable,
-    model::LostLease,
+    model::{LONGEST_OFFER, LostLease},
     node::change_follower,
     ports::{
         BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult, ResumableUploads,
@@ -92,6 +92,7 @@ pub struct PassReport {
     /// Partitions of usage that were dropped.
     pub partitions_dropped: u64,
     pub client_keys_forgotten: u64,
+    pub prices_forgotten: u64,
     pub nodes_forgotten: u64,
     pub partitions_made: u64,
     pub changes_forgotten: u64,
@@ -186,6 +187,9 @@ async fn remove(
     let over = before(now, settings.client_key_retention);
     let forgotten = deps.upkeep.forget_client_keys(over).await;
     report.client_keys_forgotten = report.kept(&mut round.troubles, "forget client keys", forgotten);
+    let raised = before(now, LONGEST_OFFER * 2);
+    report.prices_forgotten =
+        report.repeat(&mut round.troubles, "forget prices", step, || deps.upkeep.forget_prices(raised, step)).await;
     report.nodes_forgotten =
         report.repeat(&mut round.troubles, "prune nodes", step, || deps.upkeep.prune_nodes(retention, step)).await;
     let kept = before(now, change_follower::KEPT);

@@ -4,13 +4,15 @@
 //! `record_payment` the payment may have been recorded; it is repeated with the same input, and answers with the receipt that was made.
 //! **Bound:** one payment a call, and pages of a stated length.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Page, PortResult};
 use crate::{
-    ids::ReceiptId,
-    model::{MerkleRoot, NewPayment, Outpoint, Payment, PaymentState, Receipt},
+    ids::{ReceiptId, VersionId},
+    model::{MerkleRoot, NewPayment, Outpoint, Payment, PaymentStage, PaymentState, Price, Receipt},
 };
 
 /// The outcome of recording a payment.
@@ -22,7 +24,7 @@ pub enum Recorded {
     Before(Receipt),
     /// This output has bought something else, or was paid by another sender.
     Taken,
-    /// Another recorded transaction, which is not invalidated, spends one of the inputs. This is the first of them.
+    /// Another recorded transaction, which is not invalidated, spends this input; or the transaction itself was invalidated.
     Conflict(Outpoint),
 }
 
@@ -45,9 +47,13 @@ pub trait Payments: Send + Sync + 'static {
     /// [`PortError::NotFound`](super::PortError::NotFound) names what does not exist: the asset or the quota tier.
     async fn record_payment(&self, new: &NewPayment) -> PortResult<Recorded>;
 
-    /// Changes the state, and the receipt with it, in one transaction: `pending` to `unproven` or `proven` confirms a pending receipt,
-    /// and `invalidated` refunds it, which ends its running streams. `None` if the payment is in another state.
-    async fn change_payment(&self, change: &PaymentChange, now: Timestamp) -> PortResult<Option<Receipt>>;
+    /// Changes the state, and the receipt with it, in one transaction: `unproven` and `proven` confirm a pending receipt, and
+    /// `invalidated` refunds it, which ends its running streams; when no payment of the transaction stands any more, others may spend its
+    /// inputs. The payment as it is now; `None` if it was in another state than the change says.
+    async fn change_payment(&self, change: &PaymentChange, now: Timestamp) -> PortResult<Option<Payment>>;
+
+    /// What an asset costs; offers are honoured for `honoured` after a raise, by the database's clock. `None` if there is no such asset.
+    async fn price(&self, version: VersionId, honoured: Duration) -> PortResult<Option<Price>>;
 
     /// The payment of this output.
     async fn payment(&self, outpoint: &Outpoint) -> PortResult<Option<Payment>>;
@@ -58,14 +64,15 @@ pub trait Payments: Send + Sync + 'static {
     /// The envelope of a payment.
     async fn beef(&self, outpoint: &Outpoint) -> PortResult<Option<Vec<u8>>>;
 
-    /// Payments in a state, or in all, in the order in which they were made, after `after`.
+    /// Payments in one stage, or in all, in the order in which they were made, after `after`.
     async fn payments_page(
         &self,
-        state: Option<PaymentState>,
+        state: Option<PaymentStage>,
         after: Option<Outpoint>,
         limit: u32,
     ) -> PortResult<Page<Payment>>;
 
-    /// Payments whose verdict rests on a root at this height or above that is not among `roots`, the roots of the best chain there.
+    /// Payments, except invalidated ones, whose verdict rests on a root at the height of the first of `roots` or above that is not among
+    /// them. They are the roots of the best chain from a height on.
     async fn payments_on_lost_roots(&self, roots: &[(u32, MerkleRoot)], limit: u32) -> PortResult<Vec<Payment>>;
 }

@@ -81,6 +81,9 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Deletes the keys that marked clients on days that ended before `before` and are over by the database's clock too; returns how many.
     async fn forget_client_keys(&self, before: Timestamp) -> PortResult<u64>;
 
+    /// Forgets up to `limit` prices that were raised before `before`; returns how many.
+    async fn forget_prices(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
+
     /// Forgets up to `limit` fenced epochs that hold no lease and were last seen before `before`; returns how many.
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 

@@ -62,7 +62,7 @@ async fn announce(world: &World, content: &'static [u8]) {
 }
 
 /// The first two of these depend on no clock that could be wrong, or can be done too early.
-const STEPS: [&str; 17] = [
+const STEPS: [&str; 18] = [
     "prepare",
     "reclaim",
     "restore_receipts",
@@ -70,6 +70,7 @@ const STEPS: [&str; 17] = [
     "prune_windows",
     "drop_usage",
     "forget_client_keys",
+    "forget_prices",
     "prune_nodes",
     "forget_policy_runs",
     "forget_policy_versions",

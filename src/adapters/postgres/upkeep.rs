@@ -10,7 +10,9 @@ use penstock_actors::{
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{PostgresStore, client_keys, columns::Columns, db::Statement, installations::no_installation, set_aside};
+use super::{
+    PostgresStore, client_keys, columns::Columns, db::Statement, installations::no_installation, payments, set_aside,
+};
 
 /// By `overlay_receipts_open`.
 const EXPIRE: Statement = Statement {
@@ -202,6 +204,10 @@ impl Upkeep for PostgresStore {
 
     async fn forget_client_keys(&self, before: Timestamp) -> PortResult<u64> {
         client_keys::forget(self, before).await
+    }
+
+    async fn forget_prices(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        payments::forget_prices(self, before, limit).await
     }
 
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

@@ -9,8 +9,9 @@ use penstock_actors::{
         StoreId, TimelineId, UploadId, UsageId, VerificationId, VersionId,
     },
     model::{
-        ClientMark, Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind,
-        Outcome, ReceiptStatus, Role, RunState, StorageTier, UploadKind, VerificationKind, WindowKind,
+        ChainHash, ClientMark, Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey,
+        NodeKind, Outcome, PaymentStage, ReceiptStatus, Role, RunState, StorageTier, UploadKind, VerificationKind,
+        WindowKind,
     },
     ports::{Occasion, OutboxKind},
 };
@@ -106,6 +107,19 @@ impl ToSql for Sql<ContentHash> {
 impl FromSql for Sql<ContentHash> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         <[u8; 32]>::column_result(value).map(|bytes| Self(ContentHash::from_bytes(bytes)))
+    }
+}
+
+/// In the order of the wire.
+impl ToSql for Sql<ChainHash> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_wire().as_slice()))
+    }
+}
+
+impl FromSql for Sql<ChainHash> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 32]>::column_result(value).map(|bytes| Self(ChainHash::from_wire(bytes)))
     }
 }
 
@@ -230,6 +244,7 @@ named_columns!(
     NodeKind => NodeKind::parse,
     Occasion => Occasion::parse,
     Outcome => Outcome::parse,
+    PaymentStage => PaymentStage::parse,
     RunState => RunState::parse,
     OutboxKind => OutboxKind::parse,
     ReceiptStatus => |name: &str| name.parse().ok(),

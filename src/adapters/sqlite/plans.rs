@@ -18,6 +18,7 @@ use super::{
     ledger::{close::*, nodes::*, reclaim::*, refill::*},
     lineage,
     payer_data::*,
+    payments,
     quota_policies::*,
     receipts::*,
     resumable_uploads,
@@ -153,6 +154,26 @@ const STATEMENTS: &[(&str, &str)] = &[
     (SET_ASIDE_STARTS, "usage_set_aside_receipt"),
     (SET_ASIDE_UNDER, "usage_set_aside_receipt"),
     (MAKE_SET_ASIDE_ANONYMOUS, "PRIMARY KEY"),
+    (payments::PAYMENT, "sqlite_autoindex_payments_2"),
+    (payments::PAYMENT_OF_RECEIPT, "sqlite_autoindex_payments_1"),
+    (payments::BEEF, "sqlite_autoindex_payments_2"),
+    (payments::PAYMENTS, "payments_made"),
+    (payments::PAYMENTS_IN, "payments_state"),
+    (payments::SPENDER, "payment_inputs_spent"),
+    (payments::RELEASED, "PRIMARY KEY"),
+    (payments::SPEND, ""),
+    (payments::RELEASE, "PRIMARY KEY"),
+    (payments::REST_ON, ""),
+    (payments::ADMIT, ""),
+    (payments::ADD_PAYMENT, ""),
+    (payments::ADD_RECEIPT, "sqlite_autoindex_assets_1"),
+    (payments::CHANGE, "sqlite_autoindex_payments_2"),
+    (payments::STANDS, "sqlite_autoindex_payments_2"),
+    (payments::REFUND, "PRIMARY KEY"),
+    (payments::CONFIRM, "PRIMARY KEY"),
+    (payments::PRICE, "PRIMARY KEY"),
+    (payments::ON_LOST_ROOTS, "sqlite_autoindex_payments_2"),
+    (payments::FORGET_PRICES, "earlier_prices_age"),
     (OLD_NODES, "quota_leases_node"),
     (DELETE_LOST_LEASES, "quota_leases_node"),
     (DELETE_NODE, "PRIMARY KEY"),
@@ -304,6 +325,12 @@ const ROWS: &str = "
     INSERT INTO asset_search SELECT i, id, owner, NULL, 'text/plain', i FROM ids;
     INSERT INTO prices SELECT id, i, i FROM ids;
     INSERT INTO overlay_receipts SELECT id, id, hash, 'standard', 'confirmed', i, i, 0, i, i, NULL, 0, NULL FROM ids;
+    INSERT INTO brc22_utxos SELECT hash, 0, 'penstock_receipts', 1, x'', NULL, i FROM ids;
+    INSERT INTO payments SELECT hash, 0, 1, 1, CAST(printf('%033d', i) AS BLOB), CAST(printf('%033d', i) AS BLOB), 'p', 's',
+        id, id, 'unproven', NULL, i, i, x'' FROM ids;
+    INSERT INTO payment_inputs SELECT hash, 1, hash, 0 FROM ids;
+    INSERT INTO payment_roots SELECT hash, i, hash FROM ids;
+    INSERT INTO earlier_prices SELECT id, i, 1 FROM ids;
     INSERT INTO quota_usage_windows SELECT owner, 'hour', i, i + 1, i, 0, 1, 0 FROM ids;
     INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced, watermark)
         VALUES (CAST(printf('%016d', 1) AS BLOB), 1, 0, 1, 0);

@@ -92,7 +92,7 @@ fn create(conn: &Connection, new: &NewReceipt) -> Result<Receipt, JobFailure> {
     Err(PortError::NotFound(missing).into())
 }
 
-fn load(conn: &Connection, id: ReceiptId) -> rusqlite::Result<Option<Receipt>> {
+pub(super) fn load(conn: &Connection, id: ReceiptId) -> rusqlite::Result<Option<Receipt>> {
     conn.prepare_cached(RECEIPT)?.query_row(named_params! { ":receipt": Sql(id) }, from_row).optional()
 }
 

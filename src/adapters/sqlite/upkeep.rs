@@ -19,7 +19,7 @@ use super::{
     error::{DEPENDENCY, JobFailure},
     installations::no_installation,
     ledger::nodes,
-    set_aside,
+    payments, set_aside,
 };
 
 pub(super) mod audit;
@@ -117,6 +117,10 @@ impl Upkeep for SqliteStore {
 
     async fn forget_client_keys(&self, before: Timestamp) -> PortResult<u64> {
         self.workers.write("forget_client_keys", move |conn| Ok(client_keys::forget(conn, before)?)).await
+    }
+
+    async fn forget_prices(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        self.workers.write("forget_prices", move |conn| Ok(payments::forget_prices(conn, before, limit)?)).await
     }
 
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

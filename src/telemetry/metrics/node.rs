@@ -302,6 +302,7 @@ impl JanitorMetrics {
             ("partition_made", report.partitions_made),
             ("partition_dropped", report.partitions_dropped),
             ("client_key_forgotten", report.client_keys_forgotten),
+            ("price_forgotten", report.prices_forgotten),
             ("change_forgotten", report.changes_forgotten),
             ("policy_run_forgotten", report.policy_runs_forgotten),
             ("policy_version_forgotten", report.policy_versions_forgotten),

@@ -65,6 +65,10 @@ impl Upkeep for ModelLedger {
         self.script.play("forget_client_keys", 1, || Ok(0)).await
     }
 
+    async fn forget_prices(&self, _: Timestamp, _: u32) -> PortResult<u64> {
+        self.script.play("forget_prices", 1, || Ok(0)).await
+    }
+
     async fn prune_nodes(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
         self.script.play("prune_nodes", limit as usize, || Ok(0)).await
     }

@@ -12,11 +12,11 @@
 //! 4. [`http`], [`cache_warmer`]: middleware, routes and problem documents; what is loaded before a client asks.
 //! 5. [`adapters`], [`http_server`]: the ports on each technology; one file a section; sockets, and one request at a time.
 //! 6. [`config`]: the settings, as plain types that adapters take too.
-//! 7. [`telemetry`], [`keys`], [`signatures`], [`receipt_tokens`], [`openlineage`]: logs and metrics; who asks, and with which receipt;
-//!    lineage events against the published schema.
+//! 7. [`telemetry`], [`keys`], [`signatures`], [`receipt_tokens`], [`payment_keys`], [`openlineage`]: logs and metrics; who asks, and with
+//!    which receipt; the keys that are paid; lineage events against the published schema.
 //! 8. [`route_class`], [`popularity`], [`content_sizes`], [`client_marks`], [`data_dir`], `folders`: classes of routes; what is asked for
 //!    most, and the sizes kept of it; marks for the addresses of clients; the folder of one instance, and its lock.
-//! 9. `words`: texts of faults.
+//! 9. `words`, `key_derivation`: texts of faults; keys that two parties derive.
 
 pub mod adapters;
 pub mod cache_warmer;
@@ -30,8 +30,10 @@ mod folders;
 pub mod fuzzing;
 pub mod http;
 pub mod http_server;
+mod key_derivation;
 pub mod keys;
 pub mod openlineage;
+pub mod payment_keys;
 pub mod popularity;
 pub mod receipt_tokens;
 pub mod route_class;

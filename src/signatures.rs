@@ -6,13 +6,11 @@
 //! verify it, the nonce of the peer is the hash of the address that the signer calls, and the body is signed by its
 //! digest, so that it need not be buffered. docs/api.md describes the differences from BRC-103 and their reasons.
 
-mod derivation;
 mod fields;
 mod message;
 mod proof;
 mod signer;
 
-pub use derivation::is_on_curve;
 pub use fields::{TIMESTAMP, is_proof};
 pub use message::{Message, is_signed};
 pub use proof::{Audience, MalformedProof, Proof, signed_at};

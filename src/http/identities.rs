@@ -22,7 +22,7 @@ use super::{
     validation::{Validate, Violations},
 };
 use crate::http::schemas::{answers, scalars};
-use crate::signatures::is_on_curve;
+use crate::key_derivation::is_on_curve;
 
 /// The dependencies of the routes of this module.
 #[derive(Clone)]

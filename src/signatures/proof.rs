@@ -7,15 +7,18 @@ use penstock_actors::model::IdentityKey;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    derivation,
     fields::{
         IDENTITY_FIELD, NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD, VERSION_FIELD, YOUR_NONCE_FIELD, is_proof,
     },
     message::Message,
 };
+use crate::key_derivation::SharedSecret;
 
 /// The version of BRC-103 that its implementations send.
 pub(super) const VERSION: &str = "0.1";
+
+/// Security level and name of the protocol, as in the general messages of BRC-103.
+const PROTOCOL: &str = "2-auth message signature";
 
 /// The longest signature: two numbers of 33 bytes in DER.
 const SIGNATURE_BYTES: usize = 72;
@@ -101,7 +104,8 @@ impl Proof {
 
     /// Whether the identity has signed this message, with this nonce and for this audience. Nothing in it is secret.
     pub fn verifies(&self, message: &Message<'_>) -> bool {
-        let key = derivation::verifying_key(&self.identity, &key_id(&self.nonce, self.audience));
+        let secret = SharedSecret::with_anyone(&self.identity);
+        let key = secret.public_key(&self.identity, &invoice(&self.nonce, self.audience));
         key.is_some_and(|key| key.verify(&message.bytes(), &self.signature).is_ok())
     }
 }
@@ -115,9 +119,10 @@ pub fn signed_at(value: &[u8]) -> Result<Timestamp, MalformedProof> {
     millis.and_then(|millis| Timestamp::from_millisecond(millis).ok()).ok_or(MalformedProof::Timestamp)
 }
 
-/// The id of the signing key: this request's nonce and the audience, as BRC-103 joins the nonces of two peers.
-pub(super) fn key_id(nonce: &[u8; 32], audience: Audience) -> String {
-    format!("{} {}", STANDARD.encode(nonce), STANDARD.encode(audience.0))
+/// The invoice number of the signing key (BRC-43): its id is this request's nonce and the audience, as BRC-103 joins the nonces of two
+/// peers.
+pub(super) fn invoice(nonce: &[u8; 32], audience: Audience) -> String {
+    format!("{PROTOCOL}-{} {}", STANDARD.encode(nonce), STANDARD.encode(audience.0))
 }
 
 /// 32 bytes in their only base64 form.

@@ -8,14 +8,16 @@ use k256::ecdsa::{Signature, SigningKey, signature::Signer as _};
 use penstock_actors::model::IdentityKey;
 
 use super::{
-    derivation,
     fields::{
         IDENTITY_FIELD, NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD, TIMESTAMP, VERSION_FIELD, YOUR_NONCE_FIELD,
     },
     message::Message,
-    proof::{Audience, VERSION, key_id},
+    proof::{Audience, VERSION, invoice},
 };
-use crate::words;
+use crate::{
+    key_derivation::{SharedSecret, identity_of, private_key_of},
+    words,
+};
 
 /// Why nothing can be signed. The key is never shown.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +58,8 @@ impl Signer {
 
     /// A key as 64 hexadecimal characters; `None` if it is invalid.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let digits: Vec<u8> =
-            text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
-        let bytes: Vec<u8> =
-            digits.chunks(2).filter(|pair| pair.len() == 2).map(|pair| pair[0] << 4 | pair[1]).collect();
-        let root = SigningKey::from_slice(&bytes).ok().filter(|_| digits.len() == 64)?;
-        Some(Self { identity: derivation::identity_of(&root)?, root })
+        let root = private_key_of(text)?;
+        Some(Self { identity: identity_of(&root)?, root })
     }
 
     /// The public key.
@@ -88,7 +86,8 @@ impl Signer {
         let &Unsigned { method, path, query, .. } = request;
         let message = Message { request_id, method, path, query, fields };
         // One nonce in 2^256 has no key: the next attempt uses another nonce.
-        let key = derivation::signing_key(&self.root, &key_id(&nonce, audience)).ok_or(SignerError::NoKey)?;
+        let secret = SharedSecret::with_anyone(&self.identity);
+        let key = secret.private_key(&self.root, &invoice(&nonce, audience)).ok_or(SignerError::NoKey)?;
         let signature: Signature = key.sign(&message.bytes());
         let der = signature.normalize_s().to_der();
         let hex = der.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -7,6 +7,7 @@ use super::{
     proof::{Audience, MalformedProof, Proof, signed_at},
     *,
 };
+use crate::key_derivation::is_on_curve;
 
 /// A private key, and the signature that `@bsv/sdk` 2.1.0 made with it: `ProtoWallet.createSignature` of the payload
 /// with the protocol `[2, "auth message signature"]`, the two nonces as key id, and `anyone` as counterparty.

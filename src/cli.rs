@@ -26,6 +26,7 @@ pub mod client;
 mod confirm_clock;
 mod demo;
 mod generate;
+mod payments;
 mod restore;
 mod sweep;
 mod usage;
@@ -64,6 +65,9 @@ enum Command {
     /// Show usage that could not be settled, or the marks of a client in usage rows
     #[command(subcommand)]
     Usage(usage::UsageCommand),
+    /// Show payments on chain, and hand their outputs to the payee's wallet
+    #[command(subcommand)]
+    Payments(payments::PaymentsCommand),
     /// Show what the Janitor would remove from the storage, or confirm it
     Sweep(sweep::SweepArgs),
     /// Mark a blob store as belonging to the database, after showing what was found
@@ -171,6 +175,10 @@ impl Cli {
             Command::Usage(usage::UsageCommand::Client(args)) => {
                 let config = args.settings.load()?;
                 with_io(&config, async |io| usage::client(&args, &config, &io).await)
+            }
+            Command::Payments(command) => {
+                let config = command.load()?;
+                with_io(&config, async |io| payments::run(&command, &config, &io).await)
             }
             Command::Sweep(args) => {
                 let config = args.settings.load()?;

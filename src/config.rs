@@ -64,7 +64,7 @@ pub use governance::Governance;
 pub use janitor::Janitor;
 pub use lineage::Lineage;
 pub use log::Log;
-pub use payments::{HeadersSource, PaymentNetwork, Payments};
+pub use payments::{HeadersSource, PaymentNetwork, Payments, WithoutBroadcaster};
 pub use postgres::{Postgres, StatementMode, TlsIdentity, TlsMode, TlsSettings};
 pub use problem::{ConfigError, ConfigProblem};
 pub use quota::Quota;

@@ -69,6 +69,7 @@ mod player;
 pub mod privacy;
 pub mod problem;
 pub mod producers;
+pub mod purchase;
 pub mod quota_policies;
 pub mod quotas;
 pub mod receipt_reader;
@@ -197,6 +198,7 @@ pub struct Deps {
     pub assets: assets::Deps,
     pub catalog: catalog::Deps,
     pub receipts: receipts::Deps,
+    pub purchase: purchase::Deps,
     pub quota_policies: quota_policies::Deps,
     pub governance: governance::Deps,
     pub usage: usage::Deps,
@@ -226,6 +228,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     assets::configure(cfg, deps.assets);
     catalog::configure(cfg, deps.catalog);
     receipts::configure(cfg, deps.receipts);
+    purchase::configure(cfg, deps.purchase);
     quota_policies::configure(cfg, deps.quota_policies);
     governance::configure(cfg, deps.governance);
     usage::configure(cfg, deps.usage);

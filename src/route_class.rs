@@ -12,6 +12,8 @@ pub enum RouteClass {
     Streaming,
     Catalogue,
     Receipts,
+    /// Payments on chain: each is verified.
+    Purchases,
     Lineage,
     Admin,
     /// Attempts to sign in to the console.
@@ -24,11 +26,12 @@ pub enum RouteClass {
 
 impl RouteClass {
     /// All classes, in the order of their numbers (`class as usize`).
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Content,
         Self::Streaming,
         Self::Catalogue,
         Self::Receipts,
+        Self::Purchases,
         Self::Lineage,
         Self::Admin,
         Self::SignIn,
@@ -64,6 +67,9 @@ impl RouteClass {
             ("/docs", RouteClass::Operations),
             ("/openapi.json", RouteClass::Operations),
         ];
+        if path.starts_with("/v1/assets/") && path.ends_with("/purchase") {
+            return Self::Purchases;
+        }
         // Leads to the dashboard.
         if path == "/" {
             return Self::Operations;
@@ -77,6 +83,7 @@ impl RouteClass {
             Self::Streaming => "streaming",
             Self::Catalogue => "catalogue",
             Self::Receipts => "receipts",
+            Self::Purchases => "purchases",
             Self::Lineage => "lineage",
             Self::Admin => "admin",
             Self::SignIn => "sign_in",
@@ -100,6 +107,7 @@ mod tests {
             ("/v1/streaming/policies/{policyName}", RouteClass::Admin),
             ("/v1/assets/{versionId}/price", RouteClass::Catalogue),
             ("/v1/receipts", RouteClass::Receipts),
+            ("/v1/assets/{versionId}/purchase", RouteClass::Purchases),
             ("/health/live", RouteClass::Operations),
             ("/metrics", RouteClass::Operations),
             ("/openapi.json", RouteClass::Operations),

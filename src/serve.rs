@@ -197,6 +197,7 @@ impl Server {
             node: &node,
             lineage: &lineage,
             evaluator,
+            payment_chain: payment_chain.as_ref(),
             keys,
             marks,
             readiness: Arc::clone(&readiness),

@@ -14,6 +14,7 @@ mod governance;
 mod http_server;
 mod lineage;
 mod payments;
+mod purchases;
 mod rate_gate;
 mod signed;
 mod spans;
@@ -33,8 +34,8 @@ use penstock_actors::{
     model::{Credit, LeaseSizing, UploadBounds},
     node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
     ports::{
-        ApiKeys, ClientKeys, ConsoleSessions, GovernancePolicies, HeaderStore, Identities, PayerData, Receipts, Search,
-        SharedCache, SharedState, UrlSigner,
+        ApiKeys, ClientKeys, ConsoleSessions, GovernancePolicies, HeaderStore, Identities, PayerData, Payments,
+        Receipts, Search, SharedCache, SharedState, UrlSigner,
     },
     quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
     storage::{
@@ -70,7 +71,7 @@ pub use governance::evaluator;
 pub use http_server::{ServerParts, http_server};
 use lineage::lineage_http_settings;
 pub use lineage::lineage_settings;
-pub use payments::{PaymentChain, follow_chain, header_source};
+pub use payments::{KnownChain, PaymentChain, follow_chain, header_source, known_chain};
 use signed::signed_requests;
 pub use spans::spans;
 pub use storage::open as open_storage;
@@ -101,6 +102,7 @@ pub struct Backends {
     pub console_sessions: Arc<dyn ConsoleSessions>,
     pub payers: Arc<dyn PayerData>,
     pub headers: Arc<dyn HeaderStore>,
+    pub payments: Arc<dyn Payments>,
     /// Signs URLs for servers that deliver instead of the node; `None` if there are none.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -155,6 +157,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         console_sessions: database.console_sessions,
         payers: database.payers,
         headers: database.headers,
+        payments: database.payments,
         cache,
         shared_cache,
         uses,

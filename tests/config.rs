@@ -218,11 +218,11 @@ fn limits_by_class_come_from_one_variable_and_other_classes_take_the_default() {
         let limits = load(text, variables).unwrap().rate_limits;
         RouteClass::ALL.map(|class| limits.per_minute(class).map_or(0, NonZeroU32::get))
     };
-    assert_eq!(of("", &[]), [60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 10, 0, 60_000]);
+    assert_eq!(of("", &[]), [60_000, 60_000, 60_000, 60_000, 600, 60_000, 60_000, 10, 0, 60_000]);
     let json = ("RATE_LIMITS_JSON", r#"{"streaming":600,"admin":0,"default":30}"#);
-    assert_eq!(of("", &[json]), [30, 600, 30, 30, 30, 0, 10, 0, 30]);
+    assert_eq!(of("", &[json]), [30, 600, 30, 30, 600, 30, 0, 10, 0, 30]);
     let file = "[rate_limits]\ncontent = 7\nstreaming = 8\nreceipts = \"default\"";
-    assert_eq!(of(file, &[json]), [7, 600, 30, 30, 30, 0, 10, 0, 30]);
+    assert_eq!(of(file, &[json]), [7, 600, 30, 30, 600, 30, 0, 10, 0, 30]);
     assert_eq!(of(file, &[json, ("PENSTOCK_RATE_LIMITS__STREAMING", "9")])[1], 9);
     for text in [r#"{"streaming":-1}"#, r#"{"streaming":"many"}"#, "[600]", "600", "{"] {
         let told = complaints("", &[("RATE_LIMITS_JSON", text)]);

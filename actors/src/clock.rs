@@ -54,6 +54,6 @@ pub fn to_micros(time: Timestamp) -> Timestamp {
 }
 
 /// The moment that lies `age` before `now`.
-pub(crate) fn before(now: Timestamp, age: Duration) -> Timestamp {
+pub fn before(now: Timestamp, age: Duration) -> Timestamp {
     now.checked_sub(age).unwrap_or(Timestamp::MIN)
 }

@@ -28,6 +28,8 @@ const SECRETS: &[&str] = &[
     "s3.secret_key",
     "delivery.signing_key",
     "receipts.token_keys",
+    "payments.key",
+    "payments.old_keys",
     "payments.headers_token",
 ];
 

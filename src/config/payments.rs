@@ -1,12 +1,18 @@
-//! `[payments]`: payments on chain: which network, where its headers come from, and how much a verification may cost.
+//! `[payments]`: payments on chain: to which key, on which terms, on which network, where its headers come from, and how much a
+//! verification may cost.
 
 use std::{path::PathBuf, time::Duration};
 
-use penstock_actors::{model::Network, ports::VerificationLimits};
+use penstock_actors::{
+    ids::is_plain_name,
+    model::{LONGEST_OFFER, Network},
+    ports::VerificationLimits,
+};
 use reqwest::Url;
 use serde::Deserialize;
 
 use super::{Secret, problem::Rules, value};
+use crate::payment_keys::PaymentKeys;
 
 /// The smallest envelope that pays has some hundred bytes.
 const LEAST_BEEF: u64 = 1_024;
@@ -20,6 +26,23 @@ const LEAST_AGE: Duration = Duration::from_secs(7_200);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Payments {
+    /// The private key that payments go to; empty: this node sells nothing on chain.
+    pub key: Secret,
+    /// Earlier keys, separated by commas.
+    pub old_keys: Secret,
+    /// How long a price is honoured after it was raised.
+    #[serde(deserialize_with = "value::duration")]
+    pub quote_ttl: Duration,
+    /// How long a receipt that was bought lives.
+    #[serde(deserialize_with = "value::duration")]
+    pub receipt_ttl: Duration,
+    pub quota_tier: String,
+    pub without_broadcaster: WithoutBroadcaster,
+    #[serde(deserialize_with = "value::count")]
+    pub without_broadcaster_max_satoshis: u64,
+    /// Payments that are verified at a time; 0: as many as there are cores.
+    #[serde(deserialize_with = "value::count")]
+    pub verifications: u32,
     pub network: PaymentNetwork,
     pub headers_source: HeadersSource,
     /// The server that has headers.
@@ -46,6 +69,16 @@ pub struct Payments {
     pub script_work: u64,
 }
 
+/// What is sold while nothing tells the network of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WithoutBroadcaster {
+    /// Nothing.
+    Refuse,
+    /// What costs at most as much as the configuration says.
+    Sell,
+}
+
 /// The network whose payments count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,7 +103,24 @@ pub enum HeadersSource {
 }
 
 impl Payments {
+    /// The payment keys. The configuration was checked before.
+    pub fn keys(&self) -> Option<PaymentKeys> {
+        PaymentKeys::parse(self.key.expose(), self.old_keys.expose())
+    }
+
     pub(super) fn check(&self, rules: &mut Rules) {
+        rules.require(
+            self.key.is_empty() && self.old_keys.is_empty() || self.keys().is_some(),
+            &["payments.key", "payments.old_keys"],
+            "be 64 hexadecimal characters, a private key of secp256k1; and payments.old_keys up to 16 such keys by comma",
+        );
+        rules.require(self.quote_ttl <= LONGEST_OFFER, &["payments.quote_ttl"], "be at most 24h");
+        rules.some_time(self.receipt_ttl, &["payments.receipt_ttl"]);
+        rules.require(
+            is_plain_name(&self.quota_tier),
+            &["payments.quota_tier"],
+            "have 1 to 64 characters out of a-z, 0-9 and -",
+        );
         let is_server = matches!(self.headers_source, HeadersSource::Chaintracks | HeadersSource::BlockHeadersService);
         let is_http = |url: &Url| matches!(url.scheme(), "http" | "https");
         rules.require(

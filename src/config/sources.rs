@@ -46,6 +46,7 @@ pub(super) const FILE_VARIABLE: &str = "PENSTOCK_CONFIG";
 /// Short names, and the keys that they set.
 const NAMES: &[(&str, &str)] = &[
     ("PENSTOCK_ADMIN_KEY", "server.admin_key"),
+    ("PENSTOCK_PAYMENTS_KEY", "payments.key"),
     ("PENSTOCK_BIND", "server.bind"),
     ("PENSTOCK_DATA_DIR", "data.dir"),
     ("DATABASE_URL", "postgres.url"),

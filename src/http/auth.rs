@@ -10,7 +10,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use futures::future::LocalBoxFuture;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
-    model::{ApiKey, Role},
+    model::{ApiKey, IdentityKey, Role},
     ports::{ConsoleSession, ConsoleSessions, PortError},
 };
 
@@ -172,6 +172,17 @@ impl FromRequest for Admin {
 /// The producer of the identity key that signed a request.
 async fn signer(request: &HttpRequest) -> Result<ProducerId, Problem> {
     of_app(request)?.signed.producer(request).await
+}
+
+/// The identity key that signed a request, of any party; `None` for a request that is not signed.
+///
+/// # Errors
+/// `signature-refused`.
+pub(super) fn payer(request: &HttpRequest) -> Result<Option<IdentityKey>, Problem> {
+    if !is_signed_request(request.headers()) {
+        return Ok(None);
+    }
+    of_app(request)?.signed.signer(request).map(Some)
 }
 
 async fn authenticate(request: &HttpRequest) -> Result<(ApiKey, Credential), Problem> {

@@ -127,7 +127,7 @@ async fn collect(mut payload: web::Payload) -> Result<BytesMut, Problem> {
     Ok(bytes)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // Every body is an object of named members. A parser would accept a list and assign its entries to the members in
     // the order of the source code, which a client cannot know.
     if bytes.trim_ascii_start().starts_with(b"[") {

@@ -88,6 +88,7 @@ fn generated() -> utoipa::openapi::OpenApi {
         super::assets::Calls::openapi(),
         super::catalog::Calls::openapi(),
         super::receipts::Calls::openapi(),
+        super::purchase::Calls::openapi(),
         super::quotas::Calls::openapi(),
         super::sessions::Calls::openapi(),
         super::usage::Calls::openapi(),

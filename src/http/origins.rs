@@ -34,7 +34,7 @@ const REMEMBERED_SECONDS: usize = 3600;
 const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// Fields of answers that scripts may read, beside those that the Fetch standard always allows.
-const EXPOSED: [&str; 27] = [
+const EXPOSED: [&str; 29] = [
     // Players.
     "accept-ranges",
     "content-disposition",
@@ -46,6 +46,9 @@ const EXPOSED: [&str; 27] = [
     "x-quota-tier",
     "x-receipt-id",
     "x-session-id",
+    // Payers (BRC-121).
+    "x-bsv-sats",
+    "x-bsv-server",
     // Every client.
     "date",
     "location",

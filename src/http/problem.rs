@@ -182,6 +182,8 @@ pub fn of_unread_head(status: u16) -> Option<RefusalText> {
         StatusCode::BAD_REQUEST => {
             Problem::malformed("the head of the request is not HTTP/1.1, with CR LF at the end of each line")
         }
+        // An offer, which has no body (BRC-121). The server itself demands no payment.
+        StatusCode::PAYMENT_REQUIRED => return None,
         status if status.is_client_error() => ProblemType::of_status(status).into(),
         _ => return None,
     };
@@ -212,6 +214,10 @@ pub async fn document_refusals(
 /// A handler refuses with a [`Problem`] or with a body of its own. A refusal by the framework has another type of
 /// error, or no body at all.
 fn is_ours(answer: &ServiceResponse) -> bool {
+    // The framework demands no payment. An offer has no body (BRC-121).
+    if answer.status() == StatusCode::PAYMENT_REQUIRED {
+        return true;
+    }
     match answer.response().error() {
         Some(error) => error.as_error::<Problem>().is_some(),
         None => !matches!(answer.response().body().size(), BodySize::None | BodySize::Sized(0)),

@@ -61,6 +61,7 @@ pub const ROUTES: &[RouteEntry] = &[
     entry("POST", "/v1/assets", Caller::Owner),
     entry("GET", "/v1/assets/{versionId}", Caller::Anyone),
     entry("PUT", "/v1/assets/{versionId}/price", Caller::Owner),
+    entry("POST", "/v1/assets/{versionId}/purchase", Caller::Anyone),
     entry("GET", "/v1/catalog", Caller::Anyone),
     entry("POST", "/v1/receipts", Caller::Owner),
     entry("GET", "/v1/receipts/{receiptId}", Caller::Holder),

@@ -5,7 +5,7 @@
 //! - An actor keeps a plain counter and knows no exporter. `node`, `actors`, `spool`, `storage`, `stores`, `lineage` and `cache` read
 //!   such counters at each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
-//!   `signatures`, `receipts`, `tls`, `governance`, `redis`, `s3`, and `DbMetrics`.
+//!   `signatures`, `receipts`, `purchases`, `tls`, `governance`, `redis`, `s3`, and `DbMetrics`.
 //! - A state is set before each scrape: `clock`, `connections`, `folder`, `payments`, the standing in `stores`, and what `src/wiring/gauges.rs`
 //!   reads from adapters.
 //!
@@ -35,6 +35,7 @@ mod lineage;
 mod node;
 mod payments;
 mod process;
+mod purchases;
 mod rates;
 mod readings;
 mod receipts;
@@ -54,6 +55,7 @@ pub use governance::GovernanceMetrics;
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::{JanitorMetrics, PoolReading};
 use penstock_actors::{cache::TieredCache, lineage::Lineage, node::Node};
+pub use purchases::{PaymentMetrics, PurchaseOutcome};
 pub use rates::RateMetrics;
 pub use receipts::ReceiptMetrics;
 pub use s3::S3Metrics;

@@ -9,7 +9,7 @@ use penstock_actors::{
 };
 
 use super::{
-    Backends, cores, deliverer, lineage_http_settings,
+    Backends, PaymentChain, cores, deliverer, lineage_http_settings, purchases,
     rate_gate::{rate_gate, rate_limiter},
     signed_requests,
 };
@@ -20,13 +20,16 @@ use crate::{
     http::{
         self, CatalogueSettings, ChangePublisher, Origins, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
         StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, console, content, dashboard, data,
-        governance, health, identities, lineage, privacy, producers, quota_policies, quotas, receipts, scrape,
-        sessions, storage, streaming, uploads, usage,
+        governance, health, identities, lineage, privacy, producers, purchase, quota_policies, quotas, receipts,
+        scrape, sessions, storage, streaming, uploads, usage,
     },
     http_server::{Serving, client_socket::ClientTerms, tls::Tls},
     keys::KeyRing,
     openlineage::EventReader,
-    telemetry::{Metrics, Spans, metrics::ReceiptMetrics},
+    telemetry::{
+        Metrics, Spans,
+        metrics::{PaymentMetrics, ReceiptMetrics},
+    },
 };
 
 /// The parts of a server that is about to answer.
@@ -38,6 +41,8 @@ pub struct ServerParts<'a> {
     pub node: &'a Node,
     pub lineage: &'a Lineage,
     pub evaluator: PolicyEvaluator,
+    /// What verifies payments on chain; `None` if nothing is sold so.
+    pub payment_chain: Option<&'a PaymentChain>,
     pub keys: Arc<KeyRing>,
     pub marks: Arc<ClientMarks>,
     pub readiness: Arc<Readiness>,
@@ -89,6 +94,14 @@ fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
 
 /// The dependencies of all routes.
 fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
+    let paid = PaymentMetrics::new(parts.metrics.registry())?;
+    let purchase = purchases::purchase(&parts, &paid);
+    if let Some(purchase) = purchase.clone() {
+        let verifying = paid.verifying.clone();
+        parts.metrics.before_scrape(move || {
+            verifying.set(i64::try_from(purchase.verifications().in_use()).unwrap_or(i64::MAX));
+        });
+    }
     let ServerParts { config, backends, metrics, node, lineage, evaluator, readiness, marks, .. } = parts;
     let (here, here_id) = (node.clone(), node.id());
     let Backends { ports, cache, receipts, policies, identities, api_keys, .. } = backends.clone();
@@ -164,6 +177,18 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             evaluator: evaluator.clone(),
             clock: clock.clone(),
             reader: reader.clone(),
+        },
+        purchase: purchase::Deps {
+            purchase,
+            limits: purchase::BodyLimits {
+                envelope: config.payments.limits().bytes,
+                idle_timeout: config.uploads.idle_timeout,
+            },
+            assets: assets.clone(),
+            evaluator: evaluator.clone(),
+            reader: reader.clone(),
+            clock: clock.clone(),
+            metrics: paid,
         },
         quota_policies: quota_policies::Deps {
             receipts: receipts.clone(),

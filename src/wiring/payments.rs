@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use penstock_actors::{
+    clock::{Clock, SystemClock},
     payments::{
         chain_handle::ChainHandle,
         header_keeper::{HeaderKeeper, KeeperDeps},
     },
-    ports::{HeaderSource, PaymentVerifier},
+    ports::{HeaderSource, HeaderStore, PaymentVerifier},
     supervision::Supervised,
 };
 
-use super::Backends;
+use super::{Backends, Database};
 use crate::{
     adapters::{
         bsv::{header_rules::NetworkRules, verifier::BeefVerifier},
@@ -35,19 +36,47 @@ pub struct PaymentChain {
 /// # Errors
 /// The fault of the configuration.
 pub fn follow_chain(payments: &Payments, backends: &Backends) -> anyhow::Result<Option<PaymentChain>> {
+    let Some(deps) = keeper_deps(payments, &backends.headers, &backends.ports.clock)? else { return Ok(None) };
+    Ok(Some(PaymentChain {
+        chain: deps.chain.clone(),
+        verifier: verifier(payments),
+        _keeper: HeaderKeeper::start(deps, payments.headers_poll),
+    }))
+}
+
+/// The chain as the database and the source of headers have it now, and what verifies payments by it.
+pub struct KnownChain {
+    pub chain: ChainHandle,
+    pub verifier: Arc<dyn PaymentVerifier>,
+}
+
+/// Reads the chain once, for a tool.
+///
+/// # Errors
+/// No source of headers is configured, or the chain cannot be read.
+pub async fn known_chain(payments: &Payments, database: &Database) -> anyhow::Result<KnownChain> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let deps = keeper_deps(payments, &database.headers, &clock)?.context("payments.headers_source is \"none\"")?;
+    deps.round().await.context("cannot read the headers of blocks")?;
+    Ok(KnownChain { chain: deps.chain, verifier: verifier(payments) })
+}
+
+fn verifier(payments: &Payments) -> Arc<dyn PaymentVerifier> {
+    Arc::new(BeefVerifier::new(payments.network(), payments.limits()))
+}
+
+fn keeper_deps(
+    payments: &Payments,
+    store: &Arc<dyn HeaderStore>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<KeeperDeps>> {
     let Some(source) = header_source(payments).context("payments.headers_source")? else { return Ok(None) };
-    let chain = ChainHandle::new(payments.headers_max_age);
-    let deps = KeeperDeps {
-        chain: chain.clone(),
+    Ok(Some(KeeperDeps {
+        chain: ChainHandle::new(payments.headers_max_age),
         rules: Arc::new(NetworkRules::of(payments.network())),
         source,
-        store: Arc::clone(&backends.headers),
-        clock: Arc::clone(&backends.ports.clock),
-    };
-    Ok(Some(PaymentChain {
-        chain,
-        verifier: Arc::new(BeefVerifier::new(payments.network(), payments.limits())),
-        _keeper: HeaderKeeper::start(deps, payments.headers_poll),
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
     }))
 }
 

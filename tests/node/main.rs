@@ -11,6 +11,8 @@ mod kernel;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "../support/market.rs"]
+mod market;
 #[path = "../support/patience.rs"]
 mod patience;
 #[path = "../support/postgres.rs"]
@@ -42,6 +44,7 @@ mod observability;
 mod on_s3;
 mod possession;
 mod privacy;
+mod purchases;
 mod raw_requests;
 mod real_clients;
 mod receipts;

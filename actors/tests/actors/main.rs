@@ -12,6 +12,7 @@ mod janitor;
 mod lineage;
 mod lost_answers;
 mod policy_evaluator;
+mod purchase;
 mod quota;
 mod quota_faults;
 mod repair;

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, http::header};
 use jiff::Timestamp;
 use penstock_actors::{
-    clock::Clock,
+    clock::{Clock, before},
     ids::ProducerId,
+    model::IdentityKey,
     ports::{Identities, PortError, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms},
 };
 
@@ -72,10 +73,34 @@ impl SignedRequests {
         judged.map_err(|refusal| refusal.problem)
     }
 
-    async fn judge(&self, request: &HttpRequest) -> Result<ProducerId, SignatureRefusal> {
+    /// The identity key that signed a request, whether a producer has it or not. A request counts for as long as its time says: one that
+    /// is sent again is not recognised, so what it asks for must be the same each time.
+    ///
+    /// # Errors
+    /// `signature-refused` with the member `reason`.
+    pub(super) fn signer(&self, request: &HttpRequest) -> Result<IdentityKey, Problem> {
+        let judged = self.judge_signer(request);
+        self.metrics.checked(judged.as_ref().map_or_else(|refusal| refusal.outcome, |_| Signed::Accepted));
+        judged.map_err(|refusal| refusal.problem)
+    }
+
+    fn judge_signer(&self, request: &HttpRequest) -> Result<IdentityKey, SignatureRefusal> {
+        self.takes_signatures()?;
+        let (proof, signed_at) = self.verified(request)?;
+        let now = self.clock.now();
+        let is_in_time = signed_at >= before(now, self.terms.window) && before(signed_at, self.terms.ahead) <= now;
+        if is_in_time { Ok(proof.identity) } else { Err(self.stale(signed_at, now)) }
+    }
+
+    fn takes_signatures(&self) -> Result<(), SignatureRefusal> {
         if self.audiences.is_empty() {
             return Err(SignatureRefusal::of(Signed::NotTaken, "this node takes no signed requests; send a key"));
         }
+        Ok(())
+    }
+
+    async fn judge(&self, request: &HttpRequest) -> Result<ProducerId, SignatureRefusal> {
+        self.takes_signatures()?;
         let (proof, signed_at) = self.verified(request)?;
         let producer = self.identities.identity(proof.identity).await?;
         let producer = producer.ok_or_else(|| {

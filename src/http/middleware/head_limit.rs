@@ -1,5 +1,5 @@
 //! The limit on the head of a request. The framework's own limit, 128 KiB and 96 fields, protects its buffer; the
-//! operator sets this one, and its refusal states the limit.
+//! operator sets this one, and its refusal states the limit. A request to buy may have more, since its payment is in the head.
 
 use actix_web::{
     HttpResponse,
@@ -9,7 +9,10 @@ use actix_web::{
     middleware::Next,
 };
 
-use crate::http::{Problem, ProblemType};
+use crate::{
+    http::{Problem, ProblemType, purchase},
+    route_class::RouteClass,
+};
 
 /// Refuses a request whose head has more than `limit` bytes.
 pub(in crate::http) async fn limit_head(
@@ -17,8 +20,13 @@ pub(in crate::http) async fn limit_head(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let buys = RouteClass::of(request.match_info().as_str()) == RouteClass::Purchases;
+    let limit = if buys { limit.max(purchase::HEAD_BYTES) } else { limit };
     if head_bytes(&request) > limit {
-        let problem = Problem::new(ProblemType::HeadersTooLarge).with("limit", limit);
+        let mut problem = Problem::new(ProblemType::HeadersTooLarge).with("limit", limit);
+        if buys {
+            problem = problem.detail("send the payment in the body, as JSON");
+        }
         let mut refusal = HttpResponse::from_error(problem);
         // A client that sends such a head would send the next one alike.
         refusal.head_mut().set_connection_type(ConnectionType::Close);

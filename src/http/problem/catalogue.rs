@@ -116,6 +116,11 @@ catalogue! {
     PolicyBlocked, "policy-blocked", FORBIDDEN, Never, "The policy of this node does not allow it";
     PolicyMissing, "policy-missing", SERVICE_UNAVAILABLE, LATER, "The policy of this node is not there";
     UnknownAsset, "unknown-asset", NOT_FOUND, Never, "There is no such asset";
+    /// The member `reason` says why.
+    NotForSale, "not-for-sale", FORBIDDEN, Never, "Receipts for this asset are not sold on chain";
+    /// The member `reason` says why. An offer, which has no payment to refuse, is no problem and has no document.
+    PaymentRequired, "payment-required", PAYMENT_REQUIRED, Never, "The payment does not buy this";
+    ChainBehind, "chain-behind", SERVICE_UNAVAILABLE, LATER, "The node does not know the newest blocks";
     UnknownLineage, "unknown-lineage", NOT_FOUND, Never, "Lineage knows nothing of this";
     UnknownTier, "unknown-tier", UNPROCESSABLE_ENTITY, Never, "There is no such quota tier";
     IdentityTaken, "identity-taken", CONFLICT, Never, "The identity key speaks for another producer";

@@ -24,7 +24,7 @@ use penstock_actors::{flow::fairness::FairPermit, model::Client};
 
 use self::asked_first::asked_first;
 use self::{
-    client_socket::{ClientSocket, ClientTerms, LINGER, SocketSettings},
+    client_socket::{ClientSocket, ClientTerms, LONGEST_LINGER, SocketSettings},
     connection_limit::ConnectionLimit,
     tls::Tls,
 };
@@ -95,7 +95,7 @@ impl Serving {
                 .keep_alive(keep_alive)
                 // The socket watches all heads, the framework only the first one.
                 .client_request_timeout(Duration::ZERO)
-                .client_disconnect_timeout(LINGER)
+                .client_disconnect_timeout(LONGEST_LINGER)
                 .local_addr(address)
                 .h1_write_buffer_size(WRITE_BUFFER)
                 // A client that has sent all its requests may close its side and still gets the answer.

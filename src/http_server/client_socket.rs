@@ -19,8 +19,8 @@
 //! connection when that time is over, and before a line feed without a carriage return; the client is told why.
 //!
 //! # The end of a refused request
-//! The server sees the end of the connection before a malformed chunk, and [`LINGER`] after it has answered a request whose body
-//! has not come to its end. The request is then answered like one whose client closed its side. A head that the server refuses
+//! The server sees the end of the connection before a malformed chunk, and when it has answered a request whose body does not come
+//! to its end ([`rest`]). The request is then answered like one whose client closed its side. A head that the server refuses
 //! itself gets the text of that [`refusal`]. In each case the client's bytes are discarded for a while after the answer:
 //! closing a socket that has unread bytes resets the connection, and the client might lose the answer.
 //!
@@ -63,18 +63,21 @@ mod kernel;
 mod pace;
 mod records;
 mod refusal;
+mod rest;
 mod session;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 pub(crate) mod turns;
 
 pub use refusal::{RefusalText, RefusalTexts};
+pub use rest::{LINGER, LONGEST_LINGER};
 pub use session::HandshakeError;
 pub use turns::{Framing, Turns};
 
 use self::{
     pace::{Pace, Sent},
     records::Records,
+    rest::Rest,
     session::Session,
 };
 use super::{
@@ -86,9 +89,6 @@ use super::{
 /// client, and the bytes that are read in vain for a client that leaves. A lower value would cost speed on a fast
 /// network with a busy node (docs/performance.md).
 pub const MOST_UNSENT: u32 = 256 << 10;
-
-/// How long the rest of a refused request is read, so that its client sees the answer.
-pub const LINGER: Duration = Duration::from_secs(1);
 
 /// What holds for each client.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +146,7 @@ pub struct ClientSocket {
     /// Since the kernel accepted no more bytes, or its client last took enough.
     pace: Option<Pace>,
     /// Until when the rest of a refused request is read.
-    rest: Option<Pin<Box<Sleep>>>,
+    rest: Option<Rest>,
     /// The server was told of an end that did not come from the client.
     has_feigned_end: bool,
 }
@@ -253,7 +253,8 @@ impl ClientSocket {
             rest = &rest[written..];
         }
         inner.shut()?;
-        poll_fn(|cx| inner.poll_discard(cx)).await
+        while poll_fn(|cx| inner.poll_discard(cx)).await? > 0 {}
+        Ok(())
     }
 
     /// The connection, for deliveries that write through the server.
@@ -370,15 +371,14 @@ impl Inner {
         }
     }
 
-    /// Discards bytes until the client closes its side.
-    fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut discarded = [0; 4096];
+    /// Discards the bytes that have come; none are left when the client has closed its side.
+    fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut discarded = [0; 16 << 10];
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             match self.stream.try_read(&mut discarded) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
-                Ok(_) | Err(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
             }
         }
     }
@@ -455,12 +455,16 @@ impl ClientSocket {
         let mut turns = self.turns.borrow_mut();
         turns.await_answer(cx.waker());
         let is_over = if turns.is_answered_early() {
-            linger(&mut self.rest).poll(cx).is_ready()
+            self.rest.get_or_insert_with(Rest::begin).poll_end(cx).is_ready()
         } else {
             self.rest = None;
             turns.is_malformed()
         };
-        self.has_feigned_end |= is_over;
+        if is_over {
+            self.has_feigned_end = true;
+            // What still comes has its own time, after the goodbye.
+            self.rest = None;
+        }
         is_over
     }
 
@@ -511,12 +515,18 @@ impl ClientSocket {
         );
     }
 
-    /// Discards the bytes that still come, encrypted or not, until the client closes its side or [`LINGER`] is over.
+    /// Discards the bytes that still come, encrypted or not, until the client closes its side or the [`rest`] is over.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if linger(&mut self.rest).poll(cx).is_ready() {
-            return Poll::Ready(());
+        let rest = self.rest.get_or_insert_with(Rest::begin);
+        match self.inner.poll_discard(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(_)) => {
+                rest.go_on();
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending => {}
         }
-        self.inner.poll_discard(cx).map(drop)
+        rest.poll_end(cx)
     }
 
     /// Takes bytes for the client: these, and then those in the outbox. Says how many of these. On an encrypted connection they
@@ -641,11 +651,6 @@ impl ClientSocket {
     }
 }
 
-/// The time until which the rest of a refused request is read.
-fn linger(rest: &mut Option<Pin<Box<Sleep>>>) -> Pin<&mut Sleep> {
-    rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut()
-}
-
 impl AsyncRead for ClientSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -673,6 +678,9 @@ impl AsyncRead for ClientSocket {
             let count = turns.take(&this.early[..room]);
             buffer.put_slice(&this.early[..count]);
             this.early.advance(count);
+            if let Some(rest) = &mut this.rest {
+                rest.go_on();
+            }
             return Poll::Ready(Ok(()));
         }
         let inner = &*this.inner;
@@ -689,6 +697,9 @@ impl AsyncRead for ClientSocket {
                     if count < come.len() {
                         this.early = Bytes::copy_from_slice(&come[count..]);
                         buffer.set_filled(before + count);
+                    }
+                    if let Some(rest) = &mut this.rest {
+                        rest.go_on();
                     }
                     Ok(())
                 }
@@ -741,7 +752,11 @@ impl AsyncWrite for ClientSocket {
         if self.refusal.as_ref().is_some_and(|refusal| !refusal.is_empty()) {
             return self.poll_refuse(cx);
         }
-        ready!(self.poll_shut(cx))?;
+        let Poll::Ready(shut) = self.poll_shut(cx) else {
+            // The client does not even take a goodbye.
+            return self.rest.get_or_insert_with(Rest::begin).poll_end(cx).map(Ok);
+        };
+        shut?;
         if self.has_feigned_end || self.turns.borrow().is_malformed() {
             ready!(self.poll_discard(cx));
         }

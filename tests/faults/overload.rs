@@ -1,6 +1,6 @@
 //! More clients than the node serves: each bound is reached, those beyond it are told at once when to come back, and all others go on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, future::join_all, stream};
 use reqwest::Method;
@@ -100,7 +100,7 @@ async fn a_node_refuses_a_bounded_number_of_connections_at_a_time_and_the_rest_i
     let watch = async {
         loop {
             most.set(most.get().max(node.open_files()));
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let ended = stream::iter(crowd).map(async |mut one| one.read(1).await.map_or(true, |rest| rest.is_empty()));
@@ -228,6 +228,29 @@ async fn an_upload_beyond_the_bound_gets_503_and_streams_go_on() {
     running.send(&first[500..]).await;
     assert!(running.head().await.starts_with("HTTP/1.1 201"));
     eventually("its place is given away", async || again().send().await.unwrap().status().is_success()).await;
+    at_rest(&node).await;
+    node.finish().await;
+}
+
+/// As Python's `http.client` does: it writes all of a body before it reads, and takes longer for it than a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_upload_is_told_so_although_its_client_first_sends_everything() {
+    const PIECE: usize = 1 << 20;
+    let mut node = Setup::new(On::Sqlite).env("PENSTOCK_UPLOADS__CONCURRENT", "1").start().await;
+    let first = sample(64, 1000);
+    let mut running = Wire::uploading(&node, first.len() as u64).await;
+    running.send(&first[..500]).await;
+    eventually("it runs", async || node.metric("penstock_uploads_active", "").await == 1.0).await;
+
+    let mut refused = Wire::uploading(&node, 8 * PIECE as u64).await;
+    for _ in 0..8 {
+        refused.send(&vec![7; PIECE]).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert!(refused.head().await.starts_with("HTTP/1.1 503 "));
+
+    running.send(&first[500..]).await;
+    assert!(running.head().await.starts_with("HTTP/1.1 201"));
     at_rest(&node).await;
     node.finish().await;
 }

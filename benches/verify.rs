@@ -19,7 +19,10 @@ use penstock::{
 };
 use penstock_actors::{
     clock::{Clock as _, SystemClock},
-    content::reader::{ContentSettings, ContentStore, Verify},
+    content::{
+        reader::{ContentSettings, ContentStore, Verify},
+        upload::Hashers,
+    },
     flow::token_bucket::TokenBucket,
     ids::NodeId,
     model::{LEAF_BYTES, StorageTier, VerificationKind},
@@ -112,6 +115,7 @@ impl Scene {
             clock: Arc::new(SystemClock),
             node: NodeId::random(),
             io: Handle::current(),
+            hashers: Hashers::new(Handle::current()),
             counters: Arc::default(),
         };
         let verifier = Verifier::new(copies, 30);

@@ -8,10 +8,12 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use penstock_actors::content::upload::Hashers;
 use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::{
+    adapters::files::WRITERS,
     config::{Config, Override, Sources},
     serve::{Server, signals::Signals},
     telemetry, wiring,
@@ -35,7 +37,7 @@ mod working;
 /// Threads that drive connections to the database and run short storage tasks.
 const IO_WORKERS: usize = 2;
 
-/// Threads for blocking reads, in addition to one per upload: more than a disk can use at a time.
+/// Threads for blocking reads, in addition to those that write and hash uploads: more than a disk can use at a time.
 const IO_READERS: usize = 32;
 
 /// A streaming node: content in, receipts, streams out, every byte accounted for
@@ -239,7 +241,7 @@ fn with_io(config: &Config, command: impl AsyncFnOnce(Handle) -> anyhow::Result<
     telemetry::logs::start(&config.log.level, config.log.format)?;
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_WORKERS)
-        .max_blocking_threads(IO_READERS + config.uploads.concurrent)
+        .max_blocking_threads(IO_READERS + WRITERS + Hashers::threads())
         .thread_name("penstock-io")
         .enable_all()
         .build()

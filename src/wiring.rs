@@ -334,7 +334,12 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             read_ahead: u32::try_from(streams.read_ahead).unwrap_or(u32::MAX),
             verify: config.storage.verify,
         },
-        ingest: IngestSettings { max_bytes: uploads.max_bytes, concurrent: saturate(uploads.concurrent) },
+        ingest: IngestSettings {
+            max_bytes: uploads.max_bytes,
+            concurrent: saturate(uploads.concurrent),
+            in_parts: saturate(uploads.in_parts),
+            stores_parts: config.storage.backend == StorageBackend::S3,
+        },
         resumable: ResumableSettings {
             bounds: UploadBounds {
                 per_producer: saturate(uploads.resumable_per_producer),

@@ -269,6 +269,7 @@ impl Node {
             self.searches.snapshot(),
             self.usage.queue(),
             self.ingest.queue(),
+            self.ingest.queue_in_parts(),
             self.content.read_ahead(),
             self.storage_work.snapshot(),
         ];

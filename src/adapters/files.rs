@@ -24,7 +24,8 @@
 //! copies in several tiers by looking for them, the hottest first; only the mark `left` relates one copy to another.
 //!
 //! Names are made from [`ContentHash`] and random ids only, never from a client's text. Blocking calls run on the
-//! blocking threads of the given runtime, whose number therefore bounds the concurrent disk operations.
+//! blocking threads of the given runtime, whose number therefore bounds the concurrent disk operations; [`WRITERS`] of them
+//! at most write uploads.
 
 mod copies;
 mod error;
@@ -36,6 +37,7 @@ mod sink;
 mod source;
 mod temporary;
 mod trash;
+mod writes;
 
 use std::{
     fs::File,
@@ -55,9 +57,12 @@ use tokio::runtime::Handle;
 use super::{leaf_list::LeafList, urls::Origin};
 use error::{STORE, fault};
 use layout::Layout;
-use sink::FileSink;
+use sink::{Destination, FileSink};
 use source::FileSource;
 use temporary::Temporary;
+use writes::Writes;
+
+pub use writes::WRITERS;
 
 /// The roots of the store. Several instances may share it. Everything below one root is on one file system, because
 /// blobs are moved into place by rename.
@@ -75,6 +80,7 @@ pub struct FileBlobs {
     /// The hottest first.
     tiers: Arc<[Root]>,
     io: Handle,
+    writes: Writes,
 }
 
 /// A tier.
@@ -91,7 +97,8 @@ impl FileBlobs {
         let roots = [(StorageTier::Hot, Some(root)), (StorageTier::Warm, warm), (StorageTier::Cold, cold)];
         let tier =
             |(tier, root): (StorageTier, Option<PathBuf>)| Some(Root { tier, layout: Arc::new(Layout::at(root?)) });
-        Self { tiers: roots.into_iter().filter_map(tier).collect(), io }
+        let writes = Writes::new(io.clone());
+        Self { tiers: roots.into_iter().filter_map(tier).collect(), io, writes }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -119,8 +126,11 @@ impl FileBlobs {
     }
 
     async fn sink(&self, tier: StorageTier, tiers: Option<Arc<[Root]>>) -> PortResult<Box<dyn BlobSink>> {
-        let create =
-            |layout: &Arc<Layout>| Ok(Box::new(FileSink::create(Arc::clone(layout), tiers)?) as Box<dyn BlobSink>);
+        let writes = self.writes.clone();
+        let create = move |layout: &Arc<Layout>| {
+            let destination = Destination { layout: Arc::clone(layout), tiers };
+            Ok(Box::new(FileSink::create(destination, writes)?) as Box<dyn BlobSink>)
+        };
         self.blocking_in(tier, create).await
     }
 }

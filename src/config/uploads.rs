@@ -15,6 +15,9 @@ pub struct Uploads {
     /// Concurrent uploads.
     #[serde(deserialize_with = "value::count")]
     pub concurrent: usize,
+    /// How many of them may hold whole parts in memory: uploads to S3, and requests of resumable uploads.
+    #[serde(deserialize_with = "value::count")]
+    pub in_parts: usize,
     /// An upload that sends nothing for this long is aborted.
     #[serde(deserialize_with = "value::duration")]
     pub idle_timeout: Duration,
@@ -33,6 +36,7 @@ impl Uploads {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.at_least_one(self.max_bytes, &["uploads.max_bytes"]);
         rules.at_least_one(self.concurrent, &["uploads.concurrent"]);
+        rules.at_least_one(self.in_parts, &["uploads.in_parts"]);
         rules.some_time(self.idle_timeout, &["uploads.idle_timeout"]);
         rules.at_least_one(self.resumable_per_producer, &["uploads.resumable_per_producer"]);
         rules.at_least_one(self.resumable_bytes, &["uploads.resumable_bytes"]);

@@ -26,6 +26,25 @@ async fn two_gibibytes_in_and_out_take_little_memory() {
     takes_little_memory(node, 2 << 30).await;
 }
 
+/// A hundred at once, each larger than what the node holds of it, of one producer and without a single setting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_uploads_at_a_time_take_less_than_200_mib() {
+    const SIZE: u64 = 4 << 20;
+    let mut node = TestNode::start(On::Sqlite).await;
+    node.forget_peak_memory();
+    let uploads = (0..100_u8).map(|number| {
+        let part = Bytes::from(vec![number; PART as usize]);
+        let parts = stream::iter((0..SIZE / PART).map(move |_| Ok::<_, std::io::Error>(part.clone())));
+        node.admin(Method::POST, "/v1/content").body(Body::wrap_stream(parts)).send()
+    });
+    for answer in join_all(uploads).await {
+        assert_eq!(expect(answer.unwrap(), &[201]).await["sizeBytes"], SIZE);
+    }
+    let most = node.peak_memory();
+    assert!(most < 200 << 20, "{} MiB", most >> 20);
+    node.finish().await;
+}
+
 /// Of an upload to S3, three parts of 8 MiB are in memory at most.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_in_s3_takes_little_memory_in_and_out() {

@@ -15,7 +15,7 @@ use futures::{StreamExt as _, future::join_all, stream};
 use penstock::adapters::files::{FileBlobs, FilesSettings};
 use penstock_actors::{
     clock::{Clock as _, SystemClock, ledger_clock::LedgerClock, watch::ClockWatch},
-    content::upload::{Ingest, IngestDeps, IngestError, IngestSettings, RepairCheck},
+    content::upload::{Hashers, Ingest, IngestDeps, IngestError, IngestSettings, RepairCheck},
     ids::{ContentHash, KeyId, NodeId, ProducerId, VersionId},
     model::{ApiKey, LostLease, NewAsset, NewProducer, Role, StorageTier},
     node::janitor::{self, JanitorDeps, JanitorSettings, Round},
@@ -172,11 +172,12 @@ async fn no_sweep_takes_content_that_an_upload_has_stored_or_an_asset_names() {
         blobs: blobs.clone(),
         index: store.clone(),
         clock: Arc::new(SystemClock),
-        io: Handle::current(),
+        hashers: Hashers::new(Handle::current()),
         quarantine: Default::default(),
         repair_check: Arc::new(Unused),
     };
-    let ingest = Ingest::new(deps, IngestSettings { max_bytes: 1 << 20, concurrent: 1 << 10 });
+    let settings = IngestSettings { max_bytes: 1 << 20, concurrent: 1 << 10, in_parts: 1, stores_parts: false };
+    let ingest = Ingest::new(deps, settings);
     let world = World { store, blobs, ingest, producer: key.producer_id };
 
     let is_over = AtomicBool::new(false);

@@ -8,7 +8,7 @@
 //! The last part of an upload is not counted by itself: the parts and these last bytes pass through the [`Ingest`] as any upload does,
 //! and the upload is complete when the content is stored. A node that is killed meanwhile leaves an upload that lacks its last part.
 //!
-//! **Bound.** A request takes one of the [`Ingest`]'s permits and holds at most one part in memory; an upload has at most
+//! **Bound.** A request takes one of the [`Ingest`]'s permits for those that hold parts, and holds at most one part in memory; an upload has at most
 //! [`MOST_PARTS`] parts; [`UploadBounds`] bounds the uploads.
 
 mod append;
@@ -127,7 +127,7 @@ impl ResumableIngest {
     pub async fn begin(&self, new: NewUpload) -> Result<ResumableUpload, ResumableError> {
         let upload = self.add(new, String::new()).await?;
         if upload.length_bytes == 0 && upload.kind == UploadKind::Whole {
-            let permit = self.deps.ingest.admit(upload.producer_id)?;
+            let permit = self.deps.ingest.admit_in_parts(upload.producer_id)?;
             return self.finish(upload, &[], Bytes::new(), permit).await;
         }
         Ok(upload)
@@ -154,7 +154,7 @@ impl ResumableIngest {
             }
             length_bytes = length_bytes.saturating_add(part.length_bytes);
         }
-        let permit = self.deps.ingest.admit(new.producer_id)?;
+        let permit = self.deps.ingest.admit_in_parts(new.producer_id)?;
         let upload = self.add(NewUpload { kind: UploadKind::Final, length_bytes, ..new }, concat).await?;
         let id = upload.upload_id;
         let finished = self.finish(upload, of, Bytes::new(), permit).await;
@@ -220,7 +220,7 @@ impl ResumableIngest {
         if upload.offset_bytes != offset {
             return Err(ResumableError::Offset { offset: upload.offset_bytes });
         }
-        let permit = self.deps.ingest.admit(upload.producer_id)?;
+        let permit = self.deps.ingest.admit_in_parts(upload.producer_id)?;
         Ok(Append::new(self.clone(), upload, held, permit))
     }
 

@@ -1,23 +1,17 @@
 //! Ingest: uploads. Bytes are hashed, whole and per leaf, while they stream to the blob store.
 //!
-//! The path has no actor: an upload has no state but its own. Hashing and writing share one blocking thread per upload,
-//! fed by a bounded channel, so neither blocks a web worker. The order of the last steps keeps a sweep from removing a
-//! blob that was just uploaded: announce in the catalogue, make the blob visible, complete in the catalogue. Content in
-//! quarantine that is uploaded again replaces the stored copy, is verified, and is released to readers if it is intact.
+//! The path has no actor: an upload has no state but its own. A [`writer`] hashes and writes the bytes away from the web
+//! workers. The order of the last steps keeps a sweep from removing a blob that was just uploaded: announce in the
+//! catalogue, make the blob visible, complete in the catalogue. Content in quarantine that is uploaded again replaces the
+//! stored copy, is verified, and is released to readers if it is intact.
 //!
-//! **Bound.** `concurrent` uploads at a time, of which one producer cannot take all, each with at most [`PARTS_AHEAD`]
-//! parts in memory. A dropped upload leaves nothing that a reader could see.
+//! **Bound.** `concurrent` uploads at a time, of which one producer cannot take all, each with two strides of its writer in
+//! memory; `in_parts` of them may hold more ([`IngestSettings`]). A dropped upload leaves nothing that a reader could see.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
 
 use crate::{
     clock::Clock,
@@ -27,13 +21,15 @@ use crate::{
         fairness::{FairAdmission, FairPermit, NotAdmitted},
     },
     ids::{ContentHash, ProducerId},
-    model::{ContentMeta, LEAF_BYTES, LeafHash},
-    ports::{BlobSink, BlobStore, ContentIndex, PortError, PortResult},
-    task_span::InTaskSpan as _,
+    model::ContentMeta,
+    ports::{BlobStore, ContentIndex, PortError, PortResult},
 };
 
-/// Parts between the connection and the disk. A part is the result of one read from the connection, at most 128 KiB.
-const PARTS_AHEAD: usize = 4;
+mod hashing;
+pub(crate) mod writer;
+
+pub use self::hashing::Hashers;
+use self::writer::Writer;
 
 /// Bounds of ingest.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +38,11 @@ pub struct IngestSettings {
     pub max_bytes: u64,
     /// Uploads at a time.
     pub concurrent: u32,
+    /// How many of them may hold whole parts in memory, megabytes each: requests of resumable uploads, and all uploads to a
+    /// store that [takes parts](Self::stores_parts).
+    pub in_parts: u32,
+    /// Whether the store gathers the bytes of an upload into parts, in memory, before it sends them.
+    pub stores_parts: bool,
 }
 
 /// Why an upload was not taken.
@@ -77,8 +78,11 @@ pub trait RepairCheck: Send + Sync {
     async fn check_repair(&self, hash: ContentHash) -> PortResult<()>;
 }
 
-/// The right of a producer to an upload.
-pub(crate) type UploadPermit = FairPermit<ProducerId>;
+/// The right of a producer to an upload; dropping it gives the right back.
+pub(crate) struct UploadPermit {
+    _upload: FairPermit<ProducerId>,
+    _in_parts: Option<FairPermit<ProducerId>>,
+}
 
 /// Dependencies of the ingest.
 #[derive(Clone)]
@@ -86,8 +90,7 @@ pub struct IngestDeps {
     pub blobs: Arc<dyn BlobStore>,
     pub index: Arc<dyn ContentIndex>,
     pub clock: Arc<dyn Clock>,
-    /// Hashing and writing run here.
-    pub io: Handle,
+    pub hashers: Hashers,
     /// The content that is withheld from readers. An upload of it replaces the copies that exist: a store may take those
     /// for intact by their size.
     pub quarantine: Quarantine,
@@ -100,21 +103,28 @@ pub struct IngestDeps {
 pub struct Ingest {
     deps: IngestDeps,
     admission: FairAdmission<ProducerId>,
-    max_bytes: u64,
+    in_parts: FairAdmission<ProducerId>,
+    settings: IngestSettings,
 }
 
 impl Ingest {
     pub fn new(deps: IngestDeps, settings: IngestSettings) -> Self {
         let admission = FairAdmission::new("uploads", settings.concurrent);
-        Self { deps, admission, max_bytes: settings.max_bytes }
+        let in_parts = FairAdmission::new("uploads_in_parts", settings.in_parts);
+        Self { deps, admission, in_parts, settings }
     }
 
     pub const fn max_bytes(&self) -> u64 {
-        self.max_bytes
+        self.settings.max_bytes
     }
 
     pub fn queue(&self) -> AdmissionSnapshot {
         self.admission.snapshot()
+    }
+
+    /// The uploads that may hold whole parts in memory.
+    pub fn queue_in_parts(&self) -> AdmissionSnapshot {
+        self.in_parts.snapshot()
     }
 
     /// Begins an upload of this producer.
@@ -122,18 +132,27 @@ impl Ingest {
     /// # Errors
     /// `Overloaded` or `ProducerHasShare` when there are too many; the store's own.
     pub async fn begin(&self, producer: ProducerId) -> Result<Upload, IngestError> {
-        self.begin_admitted(self.admit(producer)?).await
+        self.begin_admitted(self.admit(producer, self.settings.stores_parts)?).await
     }
 
-    /// Takes the permit of an upload.
+    /// Takes the permit of a request that holds whole parts in memory.
     ///
     /// # Errors
     /// `Overloaded` or `ProducerHasShare` when there are too many.
-    pub(crate) fn admit(&self, producer: ProducerId) -> Result<UploadPermit, IngestError> {
-        self.admission.try_admit(producer).map_err(|refusal| match refusal {
-            NotAdmitted::Full => IngestError::Overloaded,
-            NotAdmitted::HolderHasShare { held } => IngestError::ProducerHasShare { held },
-        })
+    pub(crate) fn admit_in_parts(&self, producer: ProducerId) -> Result<UploadPermit, IngestError> {
+        self.admit(producer, true)
+    }
+
+    fn admit(&self, producer: ProducerId, holds_parts: bool) -> Result<UploadPermit, IngestError> {
+        let of = |admission: &FairAdmission<ProducerId>| {
+            admission.try_admit(producer).map_err(|refusal| match refusal {
+                NotAdmitted::Full => IngestError::Overloaded,
+                NotAdmitted::HolderHasShare { held } => IngestError::ProducerHasShare { held },
+            })
+        };
+        let upload = of(&self.admission)?;
+        let in_parts = holds_parts.then(|| of(&self.in_parts)).transpose()?;
+        Ok(UploadPermit { _upload: upload, _in_parts: in_parts })
     }
 
     /// Begins an upload that has its permit.
@@ -142,74 +161,13 @@ impl Ingest {
     /// The store's own.
     pub(crate) async fn begin_admitted(&self, permit: UploadPermit) -> Result<Upload, IngestError> {
         let sink = self.deps.blobs.create().await?;
-        Ok(Upload { ingest: self.clone(), writer: Writer::start(sink, &self.deps.io), taken: 0, _permit: permit })
+        Ok(Upload {
+            ingest: self.clone(),
+            writer: Writer::start(sink, self.deps.hashers.clone()),
+            taken: 0,
+            _permit: permit,
+        })
     }
-}
-
-/// A blob that a thread of its own hashes and writes. Dropping it undoes it.
-pub(crate) struct Writer {
-    parts: mpsc::Sender<Command>,
-    thread: JoinHandle<PortResult<()>>,
-}
-
-impl Writer {
-    pub(crate) fn start(sink: Box<dyn BlobSink>, io: &Handle) -> Self {
-        let (parts, inbox) = mpsc::channel(PARTS_AHEAD);
-        let here = io.clone();
-        // The thread works for the request.
-        let written = write_out(sink, inbox).in_task_span();
-        Self { parts, thread: io.spawn_blocking(move || here.block_on(written)) }
-    }
-
-    /// Takes the next part. A write that failed shows with one of the next ones.
-    pub(crate) async fn write(&mut self, part: Bytes) -> PortResult<()> {
-        if self.parts.send(Command::Write(part)).await.is_err() {
-            return Err(self.failure().await);
-        }
-        Ok(())
-    }
-
-    /// The hash and the number of the bytes written so far.
-    pub(crate) async fn digest(&mut self) -> PortResult<(ContentHash, u64)> {
-        self.ask(Command::Digest).await
-    }
-
-    /// Makes the commit [replace](BlobSink::replace) any blob that has this name.
-    pub(crate) async fn replace(&mut self) -> PortResult<()> {
-        self.ask(Command::Replace).await
-    }
-
-    /// Makes the blob visible under its name.
-    pub(crate) async fn commit(&mut self) -> PortResult<()> {
-        self.ask(Command::Commit).await
-    }
-
-    async fn ask<T>(&mut self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> PortResult<T> {
-        let (reply, answer) = oneshot::channel();
-        if self.parts.send(command(reply)).await.is_ok()
-            && let Ok(answer) = answer.await
-        {
-            return Ok(answer);
-        }
-        Err(self.failure().await)
-    }
-
-    /// Why the thread ended.
-    async fn failure(&mut self) -> PortError {
-        match (&mut self.thread).await {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) => PortError::unavailable("the blob store", "the writer ended"),
-            Err(panicked) => PortError::unavailable("the blob store", panicked),
-        }
-    }
-}
-
-enum Command {
-    Write(Bytes),
-    /// Asks for the hash and the number of the bytes written so far.
-    Digest(oneshot::Sender<(ContentHash, u64)>),
-    Replace(oneshot::Sender<()>),
-    Commit(oneshot::Sender<()>),
 }
 
 /// An upload under way. Dropping it undoes it.
@@ -227,8 +185,9 @@ impl Upload {
     /// `TooLarge` past the limit. A write that failed shows with one of the next parts.
     pub async fn write(&mut self, part: Bytes) -> Result<(), IngestError> {
         self.taken += part.len() as u64;
-        if self.taken > self.ingest.max_bytes {
-            return Err(IngestError::TooLarge { limit: self.ingest.max_bytes });
+        let limit = self.ingest.max_bytes();
+        if self.taken > limit {
+            return Err(IngestError::TooLarge { limit });
         }
         Ok(self.writer.write(part).await?)
     }
@@ -276,99 +235,4 @@ fn withdrawn() -> PortError {
         "the storage index",
         "the announcement of the upload was withdrawn before its blob was visible",
     )
-}
-
-/// The writer's thread: hashes and writes until it has committed, or until the upload is dropped. A failure ends it, which
-/// the upload notices with its next part.
-async fn write_out(mut sink: Box<dyn BlobSink>, mut inbox: mpsc::Receiver<Command>) -> PortResult<()> {
-    let mut hashes = Hashes::default();
-    while let Some(command) = inbox.recv().await {
-        match command {
-            Command::Write(part) => {
-                hashes.update(&part);
-                sink.write(part).await?;
-            }
-            Command::Digest(reply) => {
-                let _ = reply.send(hashes.finish());
-            }
-            Command::Replace(reply) => {
-                sink.replace();
-                let _ = reply.send(());
-            }
-            Command::Commit(reply) => {
-                sink.commit(hashes.finish().0, &hashes.leaves).await?;
-                let _ = reply.send(());
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The running hashes of an upload: of the whole, and of each leaf.
-#[derive(Default)]
-struct Hashes {
-    whole: Sha256,
-    leaf: Sha256,
-    in_leaf: u64,
-    size: u64,
-    leaves: Vec<LeafHash>,
-}
-
-impl Hashes {
-    fn update(&mut self, mut part: &[u8]) {
-        self.whole.update(part);
-        self.size += part.len() as u64;
-        while !part.is_empty() {
-            let room = (LEAF_BYTES - self.in_leaf) as usize;
-            let (now, later) = part.split_at(part.len().min(room));
-            self.leaf.update(now);
-            self.in_leaf += now.len() as u64;
-            if self.in_leaf == LEAF_BYTES {
-                self.end_leaf();
-            }
-            part = later;
-        }
-    }
-
-    fn end_leaf(&mut self) {
-        self.leaves.push(self.leaf.finalize_reset().into());
-        self.in_leaf = 0;
-    }
-
-    /// Ends the last leaf; the name and the size.
-    fn finish(&mut self) -> (ContentHash, u64) {
-        if self.in_leaf > 0 {
-            self.end_leaf();
-        }
-        (ContentHash::from_bytes(self.whole.clone().finalize().into()), self.size)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::leaf_count;
-    use proptest::prelude::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(16))]
-        #[test]
-        fn hashes_do_not_depend_on_how_the_bytes_arrive(size in 0_usize..3 << 20, cuts in proptest::collection::vec(1_usize..1 << 20, 1..8)) {
-            let content: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
-            let mut hashes = Hashes::default();
-            let (mut rest, mut cuts) = (&content[..], cuts.into_iter().cycle());
-            while !rest.is_empty() {
-                let (part, later) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));
-                hashes.update(part);
-                rest = later;
-            }
-            let whole: [u8; 32] = Sha256::digest(&content).into();
-            prop_assert_eq!(hashes.finish(), (ContentHash::from_bytes(whole), size as u64));
-            let leaves: Vec<LeafHash> =
-                content.chunks(LEAF_BYTES as usize).map(|leaf| Sha256::digest(leaf).into()).collect();
-            prop_assert_eq!(leaves.len() as u64, leaf_count(size as u64));
-            prop_assert_eq!(hashes.leaves, leaves);
-        }
-    }
 }

@@ -18,7 +18,7 @@ use crate::{
         quarantine_sync,
         reader::ContentStore,
         resumable::{ResumableDeps, ResumableIngest},
-        upload::{Ingest, IngestDeps},
+        upload::{Hashers, Ingest, IngestDeps},
     },
     flow::{admission::Admission, fairness::FairAdmission},
     ids::NodeId,
@@ -67,7 +67,9 @@ impl Node {
         spool.epoch_began(epoch_state.current().epoch);
         epochs(&epoch_state.record());
         let ledger_arbiter = Arbiter::new().handle();
-        let start = Start { ports, settings, node, io, epoch_state, spool, fenced: Arc::default(), ledger_arbiter };
+        let hashers = Hashers::new(io.clone());
+        let fenced = Arc::default();
+        let start = Start { ports, settings, node, io, hashers, epoch_state, spool, fenced, ledger_arbiter };
 
         let usage = start.usage();
         let quota = start.quota(&usage);
@@ -113,6 +115,7 @@ struct Start<'a> {
     settings: &'a NodeSettings,
     node: NodeId,
     io: Handle,
+    hashers: Hashers,
     epoch_state: Arc<NodeEpochState>,
     spool: Arc<dyn UsageSpool>,
     /// Wakes the heartbeat: the ledger has fenced this node's epoch, or its timeline has ended.
@@ -235,6 +238,7 @@ impl Start<'_> {
             clock: Arc::clone(clock),
             node: self.node,
             io: self.io.clone(),
+            hashers: self.hashers.clone(),
             counters: Arc::default(),
         };
         let verifier = Verifier::new(context.clone(), settings.missing_per_hour);
@@ -258,7 +262,7 @@ impl Start<'_> {
             blobs: Arc::clone(&self.ports.blobs),
             index: Arc::clone(&self.ports.index),
             clock: Arc::clone(&self.ports.clock),
-            io: self.io.clone(),
+            hashers: self.hashers.clone(),
             quarantine: content.quarantine().clone(),
             repair_check: Arc::new(verifier.clone()),
         };

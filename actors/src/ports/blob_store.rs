@@ -44,7 +44,7 @@ pub trait BlobStore: Send + Sync + 'static {
 /// A blob being written. Dropping it before [`commit`](Self::commit) leaves nothing that a reader could see, and
 /// removes at once as much as it can.
 ///
-/// The methods may block: they are called from a thread that may.
+/// The methods do not block their thread: uploads share a few.
 #[async_trait]
 pub trait BlobSink: Send {
     async fn write(&mut self, part: Bytes) -> PortResult<()>;

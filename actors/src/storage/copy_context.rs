@@ -18,7 +18,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::counters::StorageCounters;
 use crate::{
     clock::Clock,
-    content::reader::ContentStore,
+    content::{reader::ContentStore, upload::Hashers},
     flow::token_bucket::TokenBucket,
     ids::{ContentHash, NodeId, VerificationId},
     model::{Finding, LEAF_BYTES, StorageTier, StoredContent, Verification, VerificationKind},
@@ -62,8 +62,10 @@ pub struct CopyContext {
     pub content: ContentStore,
     pub clock: Arc<dyn Clock>,
     pub node: NodeId,
-    /// Reads and hashes run here.
+    /// Reads, and the hashes of what was read, run here.
     pub io: Handle,
+    /// They hash what is written.
+    pub hashers: Hashers,
     pub counters: Arc<StorageCounters>,
 }
 

@@ -76,8 +76,8 @@ async fn a_full_disk_is_reported_as_such_and_leaves_nothing() {
     let rig = Rig::start().await;
     rig.blobs.script().next("write", [None, Some(Fault::Full)]);
     let mut upload = rig.node.ingest.begin(ProducerId::next()).await.expect("begun");
-    // More parts than fit between the connection and the disk: the client learns of the error before it has sent everything.
-    let told = write(&mut upload, &content(1_000_000)).await;
+    // More strides than fit between the connection and the disk: the client learns of the error before it has sent everything.
+    let told = write(&mut upload, &content(3_000_000)).await;
     assert!(matches!(told, Err(IngestError::Port(PortError::Full(_)))), "{told:?}");
     drop(upload);
     assert_nothing(&rig).await;
@@ -195,6 +195,23 @@ async fn more_uploads_than_allowed_are_refused_at_once() {
     drop(running);
     assert_nothing(&rig).await;
     finish(begin_with(&rig, b"3").await).await.expect("there is room again");
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn where_the_store_takes_parts_fewer_uploads_run_at_a_time() {
+    let rig = Rig::with(|settings| {
+        settings.ingest.in_parts = 1;
+        settings.ingest.stores_parts = true;
+    })
+    .await;
+    let running = begin_with(&rig, b"1").await;
+    assert!(matches!(rig.node.ingest.begin(ProducerId::next()).await.err(), Some(IngestError::Overloaded)));
+    assert_eq!(rig.node.ingest.queue().in_use, 1, "a refused upload holds nothing");
+    drop(running);
+    assert_nothing(&rig).await;
+    finish(begin_with(&rig, b"2").await).await.expect("there is room again");
+    assert_eq!(rig.node.ingest.queue_in_parts().in_use, 0);
     rig.end_alone().await;
 }
 

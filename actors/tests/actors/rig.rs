@@ -219,7 +219,7 @@ pub(crate) fn settings() -> NodeSettings {
         },
         usage: UsageSettings { limits: BatchLimits { rows: 100, age: Duration::from_millis(5) }, queue: 20_000 },
         content: ContentSettings { memory_cache: 64 << 20, read_ahead: 256 << 20, verify: Verify::Cold },
-        ingest: IngestSettings { max_bytes: 64 << 20, concurrent: 4 },
+        ingest: IngestSettings { max_bytes: 64 << 20, concurrent: 4, in_parts: 4, stores_parts: false },
         resumable: ResumableSettings {
             bounds: UploadBounds { per_producer: 10, total_bytes: 1 << 30 },
             ttl: Duration::from_secs(86_400),

@@ -7,6 +7,7 @@ use penstock_actors::{
     content::{
         quarantine_sync,
         reader::{ContentSettings, ContentStore, Verify},
+        upload::Hashers,
     },
     ids::{ContentHash, NodeId},
     model::{Finding, LEAF_BYTES, MoveState, StorageTask, StorageTier, VerificationKind},
@@ -93,6 +94,7 @@ impl Scene {
             clock: clock.clone(),
             node,
             io: Handle::current(),
+            hashers: Hashers::new(Handle::current()),
             counters: Arc::default(),
         };
         let verifier = Verifier::new(copies.clone(), settings().missing_per_hour);

@@ -2,7 +2,7 @@
 
 use super::{CopyContext, Pieces, throttle};
 use crate::{
-    content::upload::Writer,
+    content::upload::writer::Writer,
     flow::token_bucket::TokenBucket,
     model::{Finding, StorageTier, StoredContent, VerificationKind},
     ports::{PortError, PortResult},
@@ -50,7 +50,7 @@ impl CopyContext {
             Ok(_) | Err(PortError::Corrupt(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let mut writer = Writer::start(self.copies.create_copy(to).await?, &self.io);
+        let mut writer = Writer::start(self.copies.create_copy(to).await?, self.hashers.clone());
         let mut pieces = Pieces::of(copy.size_bytes);
         while let Some((at, length)) = pieces.next() {
             throttle(pace, length).await;

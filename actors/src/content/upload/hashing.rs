@@ -98,7 +98,7 @@ impl Hashes {
     pub(super) fn hashed(&self) -> Hashed {
         let Self { whole: WholeHash { hash, size_bytes, first_leaf }, leaves } = self;
         let whole: [u8; 32] = hash.clone().finalize().into();
-        let first = first_leaf.or_else(|| (*size_bytes > 0).then(|| whole.into()));
+        let first = first_leaf.or_else(|| (*size_bytes > 0).then_some(whole));
         let last = leaves.has_begun().then(|| leaves.leaf.clone().finalize().into());
         let leaves = first.into_iter().chain(leaves.ended.iter().copied()).chain(last).collect();
         Hashed { whole: ContentHash::from_bytes(whole), size_bytes: *size_bytes, leaves }

@@ -34,9 +34,9 @@ pub(crate) struct Writer {
 }
 
 enum WriterState {
-    Idle(Unnamed),
+    Idle(Box<Unnamed>),
     /// The last stride is hashed and written.
-    UnderWay(JoinHandle<PortResult<Unnamed>>),
+    UnderWay(JoinHandle<PortResult<Box<Unnamed>>>),
     /// A stride has failed, or its end was not waited for.
     Failed,
 }
@@ -50,19 +50,20 @@ struct Unnamed {
 }
 
 impl Unnamed {
-    async fn take(self, stride: Bytes, hashers: &Hashers) -> PortResult<Self> {
-        let Self { mut sink, hashes, .. } = self;
-        let (hashes, ()) = try_join(hashes.add(stride.clone(), hashers), sink.write(stride.clone())).await?;
-        let mut spare = stride.try_into_mut().unwrap_or_default();
-        spare.clear();
-        Ok(Self { sink, hashes, spare })
+    async fn take(mut self: Box<Self>, stride: Bytes, hashers: &Hashers) -> PortResult<Box<Self>> {
+        let hashes = mem::take(&mut self.hashes).add(stride.clone(), hashers);
+        let (hashes, ()) = try_join(hashes, self.sink.write(stride.clone())).await?;
+        self.hashes = hashes;
+        self.spare = stride.try_into_mut().unwrap_or_default();
+        self.spare.clear();
+        Ok(self)
     }
 }
 
 impl Writer {
     pub(crate) fn start(sink: Box<dyn BlobSink>, hashers: Hashers) -> Self {
         let blob = Unnamed { sink, hashes: Hashes::default(), spare: BytesMut::new() };
-        Self { hashers, state: WriterState::Idle(blob), arriving: BytesMut::new() }
+        Self { hashers, state: WriterState::Idle(Box::new(blob)), arriving: BytesMut::new() }
     }
 
     /// Takes the next part. A write that failed shows with one of the next ones.
@@ -98,7 +99,7 @@ impl Writer {
 
     /// Makes the blob visible under its name.
     pub(crate) async fn commit(mut self) -> PortResult<()> {
-        let Unnamed { sink, hashes, .. } = self.settled().await?;
+        let Unnamed { sink, hashes, .. } = *self.settled().await?;
         let commit = async move {
             let hashed = hashes.hashed();
             sink.commit(hashed.whole, &hashed.leaves).await
@@ -117,7 +118,7 @@ impl Writer {
     }
 
     /// The blob, when the stride under way has ended.
-    async fn idle(&mut self) -> PortResult<Unnamed> {
+    async fn idle(&mut self) -> PortResult<Box<Unnamed>> {
         match mem::replace(&mut self.state, WriterState::Failed) {
             WriterState::Idle(blob) => Ok(blob),
             WriterState::UnderWay(stride) => ended(stride).await,
@@ -126,7 +127,7 @@ impl Writer {
     }
 
     /// The blob, when all bytes so far are hashed and written.
-    async fn settled(&mut self) -> PortResult<Unnamed> {
+    async fn settled(&mut self) -> PortResult<Box<Unnamed>> {
         if !self.arriving.is_empty() {
             self.begin().await?;
         }

@@ -35,10 +35,6 @@ mod sent;
 
 pub use sent::BodyLimits;
 
-/// The most bytes of the head of a request to buy, where it is more than other calls may have: the payment is in it. The framework takes
-/// no more than 128 KiB.
-pub const HEAD_BYTES: usize = 120 << 10;
-
 const PRICE: HeaderName = HeaderName::from_static("x-bsv-sats");
 const PAYEE: HeaderName = HeaderName::from_static("x-bsv-server");
 

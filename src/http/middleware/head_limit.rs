@@ -10,9 +10,13 @@ use actix_web::{
 };
 
 use crate::{
-    http::{Problem, ProblemType, purchase},
+    http::{Problem, ProblemType},
     route_class::RouteClass,
 };
+
+/// The most bytes of the head of a request to buy, where it is more than other calls may have: the payment is in it. The framework takes
+/// no more than 128 KiB.
+const HEAD_BYTES_TO_BUY: usize = 120 << 10;
 
 /// Refuses a request whose head has more than `limit` bytes.
 pub(in crate::http) async fn limit_head(
@@ -21,7 +25,7 @@ pub(in crate::http) async fn limit_head(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let buys = RouteClass::of(request.match_info().as_str()) == RouteClass::Purchases;
-    let limit = if buys { limit.max(purchase::HEAD_BYTES) } else { limit };
+    let limit = if buys { limit.max(HEAD_BYTES_TO_BUY) } else { limit };
     if head_bytes(&request) > limit {
         let mut problem = Problem::new(ProblemType::HeadersTooLarge).with("limit", limit);
         if buys {

@@ -36,25 +36,30 @@ impl FromStr for ContentHash {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return Err(InvalidId::ContentHash);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Ok(Self(bytes))
+        hash_of(text).map(Self).ok_or(InvalidId::ContentHash)
     }
 }
 
-fn nibble(digit: u8) -> Result<u8, InvalidId> {
+/// The hash that 64 hexadecimal characters are; `None` for every other text.
+pub(crate) fn hash_of(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
+}
+
+const fn nibble(digit: u8) -> Option<u8> {
     match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
         // Some tools print upper case. It is the same hash, and is always printed in lower case.
-        b'A'..=b'F' => Ok(digit - b'A' + 10),
-        _ => Err(InvalidId::ContentHash),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
     }
 }
 

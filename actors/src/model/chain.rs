@@ -3,6 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::ids::hash_of;
+
 /// The text is not 64 hexadecimal characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the id of a transaction or a block is 64 hexadecimal characters")]
@@ -26,19 +28,10 @@ impl FromStr for ChainHash {
     type Err = InvalidHash;
 
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(InvalidHash);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().rev().zip(text.as_bytes().chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
+        let mut bytes = hash_of(text).ok_or(InvalidHash)?;
+        bytes.reverse();
         Ok(Self(bytes))
     }
-}
-
-fn nibble(digit: u8) -> Result<u8, InvalidHash> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok()).ok_or(InvalidHash)
 }
 
 impl fmt::Display for ChainHash {

@@ -6,7 +6,7 @@
 //!   such counters at each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
 //!   `signatures`, `receipts`, `purchases`, `tls`, `governance`, `redis`, `s3`, and `DbMetrics`.
-//! - A state is set before each scrape: `clock`, `connections`, `folder`, `payments`, the standing in `stores`, and what `src/wiring/gauges.rs`
+//! - A state is set before each scrape: `clock`, `connections`, `chain`, `folder`, the standing in `stores`, and what `src/wiring/gauges.rs`
 //!   reads from adapters.
 //!
 //! `docs/extending.md` has the steps.
@@ -25,6 +25,7 @@ mod actors;
 mod allocator;
 mod build;
 mod cache;
+mod chain;
 mod clock;
 mod connections;
 mod delivery;
@@ -33,7 +34,6 @@ mod governance;
 mod http;
 mod lineage;
 mod node;
-mod payments;
 mod process;
 mod purchases;
 mod rates;

@@ -1,7 +1,7 @@
 //! How long messages wait for actors, and how long usage is on its way to the ledger. The actors keep plain timings; they are read at each
 //! scrape.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use penstock_actors::{lineage::Lineage, mailbox::Mailbox, node::Node, quota::usage_batcher::UsageHandle};
 use prometheus::{
@@ -9,7 +9,7 @@ use prometheus::{
     proto::{MetricFamily, MetricType},
 };
 
-use super::readings::{family, histogram, metric};
+use super::readings::{desc, family, histogram, metric};
 
 const WAIT: (&str, &str) =
     ("penstock_mailbox_wait_seconds", "Time that a message waited in the mailbox of an actor before it was handled.");
@@ -30,10 +30,6 @@ pub(super) struct ActorCollector {
 
 impl ActorCollector {
     pub(super) fn new(node: &Node, lineage: &Lineage) -> Result<Self, prometheus::Error> {
-        let desc = |(name, help): (&str, &str), labels: &[&str]| {
-            let labels = labels.iter().map(ToString::to_string).collect();
-            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
-        };
         let descs = vec![desc(WAIT, &["actor"])?, desc(WAITING, &["actor"])?, desc(FLUSH, &[])?, desc(AGE, &[])?];
         let mailboxes = [node.quota.mailbox(), node.usage.mailbox(), lineage.ingest.mailbox()].map(Arc::clone);
         Ok(Self { mailboxes, usage: node.usage.clone(), descs })

@@ -1,14 +1,12 @@
 //! The allocator's own figures: what the program holds, and what the allocator keeps on top of it.
 
-use std::collections::HashMap;
-
 use prometheus::{
     core::{Collector, Desc},
     proto::{MetricFamily, MetricType},
 };
 use tikv_jemalloc_ctl::{epoch, epoch_mib, stats};
 
-use super::readings::{family, metric};
+use super::readings::{desc, family, metric};
 
 const NAME: &str = "penstock_allocator_bytes";
 const HELP: &str =
@@ -26,7 +24,7 @@ type Figure = Box<dyn Fn() -> tikv_jemalloc_ctl::Result<usize> + Send + Sync>;
 impl Allocator {
     /// `None` where the allocator does not tell.
     pub(super) fn of_this_process() -> Result<Option<Self>, prometheus::Error> {
-        let desc = Desc::new(NAME.to_owned(), HELP.to_owned(), vec!["state".to_owned()], HashMap::new())?;
+        let desc = desc((NAME, HELP), &["state"])?;
         Ok(Self::reading(desc).ok())
     }
 

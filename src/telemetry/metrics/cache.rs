@@ -1,9 +1,6 @@
 //! The counters of the caches as metrics, read at each scrape.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use penstock_actors::{
     cache::{CacheCounters, TieredCache},
@@ -129,21 +126,13 @@ pub(super) struct CacheCollector {
 
 impl CacheCollector {
     pub(super) fn new(cache: TieredCache) -> Result<Self, prometheus::Error> {
-        let desc = |name: &str, help: &str, labels: &[&str]| {
-            Desc::new(
-                name.to_owned(),
-                help.to_owned(),
-                labels.iter().map(ToString::to_string).collect(),
-                HashMap::new(),
-            )
-        };
         let mut descs = Vec::new();
         for CacheMetric { name, help, readings, .. } in &FAMILIES {
             let own = readings[0].0.iter().map(|(label, _)| *label);
-            descs.push(desc(name, help, &std::iter::once("cache").chain(own).collect::<Vec<_>>())?);
+            descs.push(readings::desc((name, help), &std::iter::once("cache").chain(own).collect::<Vec<_>>())?);
         }
         for (name, help, ..) in &TOTALS {
-            descs.push(desc(name, help, &[])?);
+            descs.push(readings::desc((name, help), &[])?);
         }
         Ok(Self { cache, descs })
     }

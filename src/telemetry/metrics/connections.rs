@@ -3,7 +3,7 @@
 use penstock_actors::{flow::fairness::FairAdmission, model::Client};
 use prometheus::{IntCounter, IntGauge};
 
-use super::{Metrics, node::signed};
+use super::{Metrics, node::signed, readings::catch_up};
 
 impl Metrics {
     /// Exports the connections of clients, their bound, and how many were refused.
@@ -22,7 +22,7 @@ impl Metrics {
             let now = connections.snapshot();
             served.set(signed(now.in_use));
             most.set(signed(now.capacity));
-            refused.inc_by(now.refused.saturating_sub(refused.get()));
+            catch_up(&refused, now.refused);
         });
         Ok(())
     }

@@ -1,9 +1,6 @@
 //! The counters of lineage as metrics, read at each scrape.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use penstock_actors::lineage::Lineage;
 use prometheus::{
@@ -133,10 +130,7 @@ pub(super) struct LineageCollector {
 
 impl LineageCollector {
     pub(super) fn new(lineage: Lineage) -> Result<Self, prometheus::Error> {
-        let desc = |family: &LineageMetric| {
-            let labels = family.label.iter().map(|label| (*label).to_owned()).collect();
-            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
-        };
+        let desc = |family: &LineageMetric| readings::desc((family.name, family.help), family.label.as_slice());
         Ok(Self { lineage, descs: FAMILIES.iter().map(desc).collect::<Result<_, _>>()? })
     }
 }

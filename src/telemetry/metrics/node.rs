@@ -167,7 +167,7 @@ impl NodeCollector {
         let readings = rows
             .into_iter()
             .map(|(name, kind, help, read)| {
-                let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), std::collections::HashMap::new())?;
+                let desc = readings::desc((name, help), &[])?;
                 Ok(NodeMetric { desc, name, help, kind, read })
             })
             .collect::<Result<_, prometheus::Error>>()?;

@@ -1,9 +1,24 @@
 //! Numbers that are read at each scrape, in the exporter's form.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use penstock_actors::flow::timings::{STEPS, TimingsSnapshot};
-use prometheus::proto::{self, MetricType};
+use prometheus::{
+    IntCounter,
+    core::Desc,
+    proto::{self, MetricType},
+};
+
+/// What a collector says in advance of a name: its help and its labels.
+pub(super) fn desc((name, help): (&str, &str), labels: &[&str]) -> Result<Desc, prometheus::Error> {
+    let labels = labels.iter().map(ToString::to_string).collect();
+    Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
+}
+
+/// Brings a counter up to a count that is kept elsewhere. A scrape may be overtaken by another one.
+pub(super) fn catch_up(counter: &IntCounter, count: u64) {
+    counter.inc_by(count.saturating_sub(counter.get()));
+}
 
 /// A number with its labels. Numbers are exact up to 2^53, as in the format.
 pub(super) fn metric<'l>(

@@ -1,14 +1,12 @@
 //! The state of the usage spool, read once at each scrape.
 
-use std::collections::HashMap;
-
 use penstock_actors::{node::Node, ports::SpoolStatus};
 use prometheus::{
     core::{Collector, Desc},
     proto::{MetricFamily, MetricType},
 };
 
-use super::readings::{family, metric};
+use super::readings::{desc, family, metric};
 
 /// A number of the spool, and how to read it.
 struct SpoolMetric {
@@ -69,8 +67,7 @@ pub(super) struct SpoolCollector {
 impl SpoolCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         let names = FAMILIES.iter().map(|family| (family.name, family.help)).chain([OLDEST]);
-        let desc = |(name, help): (&str, &str)| Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new());
-        Ok(Self { node, descs: names.map(desc).collect::<Result<_, _>>()? })
+        Ok(Self { node, descs: names.map(|of| desc(of, &[])).collect::<Result<_, _>>()? })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The state of stored copies as metrics. The actors keep plain counters; they are read at each scrape.
 
-use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use penstock_actors::{
     model::{Finding, StorageTier},
@@ -11,7 +11,7 @@ use prometheus::{
     proto::{Metric, MetricFamily, MetricType},
 };
 
-use super::readings::{family, metric};
+use super::readings::{desc, family, metric};
 
 const VERIFIED_BYTES: (&str, &str) =
     ("penstock_storage_verified_bytes_total", "Bytes of stored copies that were read and hashed.");
@@ -41,10 +41,6 @@ pub(super) struct StorageCollector {
 
 impl StorageCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
-        let desc = |(name, help): (&str, &str), labels: &[&str]| {
-            let labels = labels.iter().map(ToString::to_string).collect();
-            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
-        };
         let descs = vec![
             desc(VERIFIED_BYTES, &[])?,
             desc(VERIFICATIONS, &["finding"])?,

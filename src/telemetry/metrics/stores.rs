@@ -1,6 +1,6 @@
 //! The blob stores: whether they belong to the installation, how long they take, and how often they fail.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use penstock_actors::storage::{
     store_guard::{StandingKind, StoreGuard},
@@ -14,7 +14,7 @@ use prometheus::{
 
 use super::{
     Metrics,
-    readings::{family, histogram, metric},
+    readings::{desc, family, histogram, metric},
 };
 
 const TIMES: (&str, &str) = (
@@ -55,11 +55,8 @@ struct StoreCollector {
 
 impl StoreCollector {
     fn new(store: Arc<StoreGuard>) -> Result<Self, prometheus::Error> {
-        let desc = |(name, help): (&str, &str)| {
-            let labels = ["tier", "operation"].map(str::to_owned).into();
-            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
-        };
-        Ok(Self { store, descs: vec![desc(TIMES)?, desc(FAILURES)?] })
+        let labels = ["tier", "operation"];
+        Ok(Self { store, descs: vec![desc(TIMES, &labels)?, desc(FAILURES, &labels)?] })
     }
 }
 

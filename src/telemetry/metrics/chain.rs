@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use penstock_actors::payments::chain_handle::ChainHandle;
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
-use super::Metrics;
+use super::{Metrics, readings::catch_up};
 
 /// Gauges of the chain, and counters that follow its own.
 struct ChainGauges {
@@ -62,9 +62,4 @@ impl Metrics {
         });
         Ok(())
     }
-}
-
-/// A scrape may be overtaken by another one.
-fn catch_up(counter: &IntCounter, value: u64) {
-    counter.inc_by(value.saturating_sub(counter.get()));
 }

@@ -190,7 +190,7 @@ async fn each(
     payments: &dyn Payments,
     stage: Option<Stage>,
     mut after: Option<Outpoint>,
-    work: impl AsyncFn(&Payment) -> anyhow::Result<()>,
+    mut work: impl AsyncFnMut(&Payment) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     loop {
         let page = payments.payments_page(stage.map(PaymentStage::from), after, STEP).await?;

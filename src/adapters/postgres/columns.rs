@@ -4,7 +4,7 @@
 
 use penstock_actors::{
     ids::ContentHash,
-    model::{ClientMark, Credit, QuotaPolicy, Receipt, UsageRow, Window, WindowUsage},
+    model::{ClientMark, Credit, IdentityKey, QuotaPolicy, Receipt, UsageRow, Window, WindowUsage},
     ports::{PortError, PortResult},
 };
 use penstock_actors::{
@@ -54,6 +54,13 @@ impl<'a> Columns<'a> {
     }
 
     /// A word from a closed set.
+    /// A compressed public key.
+    pub(super) fn identity(&self, name: &str) -> PortResult<IdentityKey> {
+        let bytes: &[u8] = self.get(name)?;
+        let key = bytes.try_into().ok().and_then(|bytes| IdentityKey::from_bytes(bytes).ok());
+        key.ok_or_else(|| PortError::Corrupt(format!("column {name} is not a compressed key")))
+    }
+
     pub(super) fn word<T>(&self, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> PortResult<T> {
         parse(self.get(name)?).ok_or_else(|| out_of_range(name))
     }

@@ -73,10 +73,8 @@ impl Identities for PostgresStore {
 }
 
 fn binding(row: &Columns<'_>) -> PortResult<Binding> {
-    let bytes: &[u8] = row.get("identity_key")?;
-    let key = bytes.try_into().ok().and_then(|bytes| IdentityKey::from_bytes(bytes).ok());
     Ok(Binding {
-        identity_key: key.ok_or_else(|| PortError::Corrupt("column identity_key is not a compressed key".into()))?,
+        identity_key: row.identity("identity_key")?,
         producer_id: ProducerId::from_uuid(row.get("producer_id")?),
         bound_at: row.get("bound_at")?,
     })

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, VersionId},
     model::{
-        ChainHash, Derivation, IdentityKey, MerkleRoot, NewPayment, Outpoint, Payment, PaymentStage, PaymentState,
-        Price, Receipt,
+        ChainHash, Derivation, MerkleRoot, NewPayment, Outpoint, Payment, PaymentStage, PaymentState, Price, Receipt,
     },
     ports::{Missing, Page, PaymentChange, Payments, PortError, PortResult, Receipts as _, Recorded},
 };
@@ -295,8 +294,8 @@ fn payment(row: &Columns<'_>) -> PortResult<Payment> {
         outpoint: outpoint(row, "txid", "vout")?,
         satoshis: row.amount("satoshis")?,
         price_satoshis: row.amount("price_satoshis")?,
-        sender: identity(row, "sender")?,
-        payee: identity(row, "payee")?,
+        sender: row.identity("sender")?,
+        payee: row.identity("payee")?,
         derivation: Derivation { prefix: row.get("derivation_prefix")?, suffix: row.get("derivation_suffix")? },
         version_id: VersionId::from_uuid(row.get("version_id")?),
         receipt_id: row.get::<Option<_>>("receipt_id")?.map(ReceiptId::from_uuid),
@@ -309,10 +308,4 @@ fn payment(row: &Columns<'_>) -> PortResult<Payment> {
 fn outpoint(row: &Columns<'_>, txid: &str, vout: &str) -> PortResult<Outpoint> {
     let index = u32::try_from(row.amount(vout)?).map_err(|_| out_of_range(vout))?;
     Ok(Outpoint { txid: ChainHash::from_wire(bytes_32(txid, row.get(txid)?)?), vout: index })
-}
-
-fn identity(row: &Columns<'_>, name: &str) -> PortResult<IdentityKey> {
-    let bytes: &[u8] = row.get(name)?;
-    let key = bytes.try_into().ok().and_then(|bytes| IdentityKey::from_bytes(bytes).ok());
-    key.ok_or_else(|| out_of_range(name))
 }

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use penstock_actors::{
-    model::{Outpoint, Payment, PaymentState},
+    model::{Payment, PaymentState},
     ports::{PaymentFault, Payments},
 };
 use serde_json::json;
 
-use super::{OutpointName, STEP, Settings};
+use super::{OutpointName, Settings, each};
 use crate::{
     cli::print,
     config::Config,
@@ -40,17 +40,13 @@ pub(super) async fn run(args: &RecheckArgs, config: &Config, database: &Database
         let payment = payments.payment(&outpoint).await?.context("there is no such payment")?;
         are_valid = recheck(args, payments, &known, &payment).await?;
     } else {
-        let mut after: Option<Outpoint> = None;
-        loop {
-            let page = payments.payments_page(None, after, STEP).await?;
-            for payment in page.items.iter().filter(|payment| payment.state != PaymentState::Invalidated) {
+        each(payments, None, None, async |payment| {
+            if payment.state != PaymentState::Invalidated {
                 are_valid &= recheck(args, payments, &known, payment).await?;
             }
-            after = page.items.last().map(|last| last.outpoint);
-            if !page.more {
-                break;
-            }
-        }
+            Ok(())
+        })
+        .await?;
     }
     Ok(if are_valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
